@@ -1,0 +1,1 @@
+"""Composes the steps over all floors; the only place that does."""

@@ -1,0 +1,1 @@
+"""Trains and measures detectors on exported files; knows no FiftyOne and no diffusion."""

@@ -1,0 +1,1 @@
+"""One file per detector library: the only imports of each."""

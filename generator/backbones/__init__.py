@@ -1,0 +1,1 @@
+"""What is denoised: one file per architecture."""

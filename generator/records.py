@@ -1,0 +1,163 @@
+"""Frozen records: what passes into the generator and what comes out of it.
+
+Conventions, everywhere in the project:
+
+- images are uint8 numpy arrays of shape (height, width, 3), RGB; a grey file is read as three
+  equal channels and written as one (`DefectExample.grey`);
+- boxes are `xyxy`, integer pixels, half-open (x2 and y2 are one past the last pixel);
+- full-size masks are bool arrays of shape (height, width); on disk 8-bit PNG, 0 or 255.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Split = Literal["train", "val", "test", "reserve"]
+MaskKind = Literal["exact", "approximate", "none"]
+Box = tuple[int, int, int, int]
+
+GOOD = "good"
+"""The label of an image without any defect. Never a defect class."""
+
+
+class Record(BaseModel):
+    """A validated, immutable record; unknown fields are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Instance(Record):
+    """One defect in one image.
+
+    `mask_path` is an 8-bit PNG of the size of the box, 255 on the defect; None when only a box is
+    known. `mask_kind` is `exact` for a mask that came with the data, `approximate` for one that
+    was proposed from a box, `none` without a mask.
+    """
+
+    class_name: str
+    box_xyxy: Box
+    mask_path: Path | None = None
+    mask_kind: MaskKind = "none"
+
+    @model_validator(mode="after")
+    def _check(self) -> "Instance":
+        x1, y1, x2, y2 = self.box_xyxy
+        if not (0 <= x1 < x2 and 0 <= y1 < y2):
+            raise ValueError(f"box_xyxy must satisfy 0 <= x1 < x2 and 0 <= y1 < y2, got {self.box_xyxy}")
+        if (self.mask_path is None) != (self.mask_kind == "none"):
+            raise ValueError(f"mask_kind {self.mask_kind!r} does not go with mask_path {self.mask_path}")
+        return self
+
+
+class DefectExample(Record):
+    """One real image with its defects; `instances` is empty for a clean one, or for an image
+    whose class is known but whose place is not (`label` is then the defect class).
+
+    `id` is the first 16 hex digits of `sha256`, the hash of the source file's bytes. `image_path`
+    is a file that any reader can take: 8 bit, grey or RGB, upright. It is the source itself where
+    that is so already, else a normalised copy.
+    """
+
+    id: str
+    sha256: str
+    image_path: Path
+    source_path: Path
+    width: int = Field(gt=0)
+    height: int = Field(gt=0)
+    grey: bool
+    label: str
+    instances: tuple[Instance, ...] = ()
+    group: str | None = None
+    split: Split | None = None
+    roi_path: Path | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> "DefectExample":
+        for instance in self.instances:
+            _, _, x2, y2 = instance.box_xyxy
+            if x2 > self.width or y2 > self.height:
+                raise ValueError(
+                    f"{self.source_path}: box {instance.box_xyxy} leaves the image "
+                    f"({self.width} x {self.height} px)"
+                )
+        if self.label == GOOD and self.instances:
+            raise ValueError(f"{self.source_path}: labelled {GOOD!r} but has defects")
+        return self
+
+    @property
+    def is_clean(self) -> bool:
+        """True for an image of a good part."""
+        return self.label == GOOD
+
+
+class SampleRequest(Record):
+    """One synthetic sample to make. Everything about it follows from these fields and from the
+    generator's fingerprint, so it can be made alone and again."""
+
+    class_name: str
+    index: int = Field(ge=0, description="running number within the class, from 0")
+    seed: int = Field(ge=0, lt=2**63)
+
+
+class SyntheticDefect(Record):
+    """One line of a pool's manifest.
+
+    Paths are relative to the pool. `source_ids` names every real image that had a part in it
+    (background, mask shape, pasted texture): the proof that no other split was touched.
+    `boxes_xyxy` has one box for each connected part of the mask. `rule` is empty for an accepted
+    sample, else the name of the rule that rejected it, with the sentence in `reason`.
+    """
+
+    id: str
+    class_name: str
+    index: int
+    seed: int
+    generator: str
+    fingerprint: str
+    image: str
+    mask: str | None
+    width: int
+    height: int
+    grey: bool
+    boxes_xyxy: tuple[Box, ...]
+    mask_kind: MaskKind
+    background_id: str | None
+    mask_source_id: str | None
+    source_ids: tuple[str, ...]
+    feather_px: int
+    crop_xyxy: Box
+    scores: dict[str, float] = Field(default_factory=dict)
+    verdict: Literal["accepted", "rejected"]
+    rule: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """Everything about a sample that is decided before its pixels are made.
+
+    Attributes:
+        request: what was asked for.
+        background: the real image painted into; None in whole-image mode (image-level labels
+            alone), where `image` is all zeros at the working size and `mask` all True.
+        image: (H, W, 3) uint8, the background's pixels.
+        mask: (H, W) bool, where the defect should appear. Never empty.
+        crop_xyxy: the square-ish window around the mask that a generator paints.
+        mask_source_id: id of the real image that lent the shape, or `procedural:<kind>`.
+        paste: (H, W, 3) uint8, the source defect's own pixels carried to the mask's place by the
+            same warp as the mask (equal to `image` outside the mask); None for procedural shapes.
+        source_ids: every real image that had a part in it.
+    """
+
+    request: SampleRequest
+    background: DefectExample | None
+    image: np.ndarray
+    mask: np.ndarray
+    crop_xyxy: Box
+    mask_source_id: str | None
+    mask_kind: MaskKind
+    paste: np.ndarray | None = None
+    source_ids: tuple[str, ...] = field(default=())
