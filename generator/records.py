@@ -46,9 +46,13 @@ class Instance(Record):
     def _check(self) -> "Instance":
         x1, y1, x2, y2 = self.box_xyxy
         if not (0 <= x1 < x2 and 0 <= y1 < y2):
-            raise ValueError(f"box_xyxy must satisfy 0 <= x1 < x2 and 0 <= y1 < y2, got {self.box_xyxy}")
+            raise ValueError(
+                f"box_xyxy must satisfy 0 <= x1 < x2 and 0 <= y1 < y2, got {self.box_xyxy}"
+            )
         if (self.mask_path is None) != (self.mask_kind == "none"):
-            raise ValueError(f"mask_kind {self.mask_kind!r} does not go with mask_path {self.mask_path}")
+            raise ValueError(
+                f"mask_kind {self.mask_kind!r} does not go with mask_path {self.mask_path}"
+            )
         return self
 
 
@@ -107,6 +111,9 @@ class SyntheticDefect(Record):
 
     Paths are relative to the pool. `source_ids` names every real image that had a part in it
     (background, mask shape, pasted texture): the proof that no other split was touched.
+    `background_xyxy` is the part of the background that was used (None: all of it).
+    `carried_instances` are real defects that were already in the background and still are, in the
+    sample's own pixels; they are labels of the exported image like any other.
     `boxes_xyxy` has one box for each connected part of the mask. `rule` is empty for an accepted
     sample, else the name of the rule that rejected it, with the sentence in `reason`.
     """
@@ -125,8 +132,10 @@ class SyntheticDefect(Record):
     boxes_xyxy: tuple[Box, ...]
     mask_kind: MaskKind
     background_id: str | None
+    background_xyxy: Box | None = None
     mask_source_id: str | None
     source_ids: tuple[str, ...]
+    carried_instances: tuple[Instance, ...] = ()
     feather_px: int
     crop_xyxy: Box
     scores: dict[str, float] = Field(default_factory=dict)
@@ -143,13 +152,15 @@ class Draft:
         request: what was asked for.
         background: the real image painted into; None in whole-image mode (image-level labels
             alone), where `image` is all zeros at the working size and `mask` all True.
-        image: (H, W, 3) uint8, the background's pixels.
+        image: (H, W, 3) uint8, the background's pixels (of `background_xyxy` where that is set).
         mask: (H, W) bool, where the defect should appear. Never empty.
         crop_xyxy: the square-ish window around the mask that a generator paints.
         mask_source_id: id of the real image that lent the shape, or `procedural:<kind>`.
         paste: (H, W, 3) uint8, the source defect's own pixels carried to the mask's place by the
             same warp as the mask (equal to `image` outside the mask); None for procedural shapes.
         source_ids: every real image that had a part in it.
+        background_xyxy: the part of the background that is used; None for all of it.
+        carried_instances: real defects already in `image`, which the mask does not touch.
     """
 
     request: SampleRequest
@@ -161,3 +172,5 @@ class Draft:
     mask_kind: MaskKind
     paste: np.ndarray | None = None
     source_ids: tuple[str, ...] = field(default=())
+    background_xyxy: Box | None = None
+    carried_instances: tuple[Instance, ...] = ()
