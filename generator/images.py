@@ -1,0 +1,114 @@
+"""Reading an example's pixels, masks and foreground, each once, within a bounded memory."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from generator.box_masks import propose_mask
+from generator.errors import ExampleError
+from generator.foreground import estimate_foreground
+from generator.records import DefectExample, Instance
+
+
+class ExampleReader:
+    """Reads examples; what was used last stays in memory until the budget is spent.
+
+    Args:
+        budget_bytes: most memory for decoded images and foregrounds together. A grey image is
+            kept as one channel. One image larger than the budget is read each time anew.
+    """
+
+    def __init__(self, budget_bytes: int = 512 * 2**20) -> None:
+        self.budget_bytes = budget_bytes
+        self.used_bytes = 0
+        self._kept: OrderedDict[tuple[str, str], np.ndarray] = OrderedDict()
+
+    def image(self, example: DefectExample) -> np.ndarray:
+        """(H, W, 3) uint8, RGB; the three channels of a grey example are equal.
+
+        Raises:
+            ExampleError: the file is missing, can't be decoded, or is not of the recorded size.
+        """
+        kept = self._keep(("image", example.id), lambda: self._read_image(example))
+        return cv2.cvtColor(kept, cv2.COLOR_GRAY2RGB) if kept.ndim == 2 else kept
+
+    def foreground(self, example: DefectExample) -> np.ndarray:
+        """(H, W) bool: the user's region of interest where there is one, else an estimate.
+
+        Raises:
+            ExampleError: as `image`; or the region of interest is empty.
+        """
+        return self._keep(("foreground", example.id), lambda: self._find_foreground(example))
+
+    def mask(self, example: DefectExample, instance: Instance) -> np.ndarray:
+        """Bool array of the instance's box; proposed from the box where no mask is recorded.
+
+        Raises:
+            ExampleError: the file is missing, of another size than the box, or empty.
+        """
+        x1, y1, x2, y2 = instance.box_xyxy
+        if instance.mask_path is None:
+            return propose_mask(self.image(example), instance.box_xyxy)
+        mask = _decode(instance.mask_path, cv2.IMREAD_GRAYSCALE) > 127
+        _check_size(instance.mask_path, mask, (x2 - x1, y2 - y1), "its box")
+        if not mask.any():
+            raise ExampleError(
+                f"{instance.mask_path} is empty; run augment import again, which refuses it."
+            )
+        return mask
+
+    def _read_image(self, example: DefectExample) -> np.ndarray:
+        if example.grey:
+            image = _decode(
+                example.image_path, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION
+            )
+        else:
+            flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+            image = cv2.cvtColor(_decode(example.image_path, flags), cv2.COLOR_BGR2RGB)
+        _check_size(example.image_path, image, (example.width, example.height), "its record")
+        return image
+
+    def _find_foreground(self, example: DefectExample) -> np.ndarray:
+        if example.roi_path is None:
+            return estimate_foreground(self.image(example))
+        roi = _decode(example.roi_path, cv2.IMREAD_GRAYSCALE) > 127
+        _check_size(example.roi_path, roi, (example.width, example.height), "the image")
+        if not roi.any():
+            raise ExampleError(
+                f"{example.roi_path} marks nothing; mark the part in white, or remove the file."
+            )
+        return roi
+
+    def _keep(self, key: tuple[str, str], make: Callable[[], np.ndarray]) -> np.ndarray:
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        value = make()
+        value.setflags(write=False)
+        self._kept[key] = value
+        self.used_bytes += value.nbytes
+        while self.used_bytes > self.budget_bytes and self._kept:
+            _, oldest = self._kept.popitem(last=False)
+            self.used_bytes -= oldest.nbytes
+        return value
+
+
+def _decode(path: Path, flags: int) -> np.ndarray:
+    image = cv2.imread(str(path), flags)
+    if image is None:
+        raise ExampleError(
+            f"{path} is missing or is not an image; run augment import again to check every file."
+        )
+    return image
+
+
+def _check_size(path: Path, array: np.ndarray, expected_wh: tuple[int, int], of: str) -> None:
+    found_wh = (array.shape[1], array.shape[0])
+    if found_wh != expected_wh:
+        raise ExampleError(
+            f"{path} is {found_wh[0]} x {found_wh[1]} px, {of} says {expected_wh[0]} x "
+            f"{expected_wh[1]} px; run augment import again."
+        )
