@@ -1,5 +1,47 @@
-"""The augment command: thin; loads no torch for --help."""
+"""The augment command: thin, one file per command, and no torch for --help."""
+
+import sys
+
+import typer
+
+from augmentor.cli import (
+    build,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    import_,
+    review,
+    sample,
+    train,
+)
+
+app = typer.Typer(
+    name="augment",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="A few real defects in, a measurably better inspection model out, with the proof.",
+    epilog="A project is a folder with augment.yaml; go into it and no command needs a flag. "
+    "Exit codes: 0 done, 1 bug, 2 wrong arguments, 3 project or recipe, 4 data, 5 weights, "
+    "6 leak between splits, 7 built but short of the ratio, 8 database, 9 disk, 10 a training "
+    "failed, 130 interrupted.",
+)
+app.command("doctor")(doctor.doctor)
+app.command("demo")(demo.demo)
+app.command("import")(import_.import_)
+app.command("train")(train.train)
+app.command("sample")(sample.sample)
+app.command("build")(build.build)
+app.command("review")(review.review)
+app.command("evaluate")(evaluate.evaluate)
+app.command("export")(export.export)
 
 
 def main() -> None:
     """Entry point of `augment`."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        print("error: Interrupted; run the same command again to continue.", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,220 @@
+"""Build: real images, a ratio, and whatever is still missing, to a mixed dataset."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from augmentor import fiftyone_io
+from augmentor.errors import ProjectError
+from augmentor.exporters import write_training_export
+from augmentor.filters import count_rejections
+from augmentor.items import PoolSample
+from augmentor.mixing import Mix, MixPlan, check_sources, mixed_records, plan_mix, select
+from augmentor.records_io import load_records
+from augmentor.workflows.generators import (
+    Maker,
+    fill_pool,
+    open_maker,
+    training_examples,
+)
+from augmentor.workflows.project import MixConfig, Project, ProjectConfig
+from augmentor.workflows.reporting import Reporter
+from generator.config import parse
+from generator.files import sha256_of, write_json
+from generator.quality.sheet import write_sheet
+from generator.records import DefectExample, SyntheticDefect
+
+STAMP = "build.json"
+
+
+@dataclass(frozen=True)
+class Built:
+    """A built dataset: its folder, and what the CLI prints of it."""
+
+    export: Path
+    summary: dict[str, Any]
+
+
+def with_mix(
+    project: Project,
+    *,
+    ratio: float | None = None,
+    generators: str | None = None,
+    balance: str | None = None,
+    seed: int | None = None,
+) -> Project:
+    """The project with another mix, as the options of `augment build` ask for it.
+
+    Raises:
+        ProjectError: an option is out of its bounds; the sentence says which.
+    """
+    asked = {"ratio": ratio, "balance": balance, "seed": seed}
+    update: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    if generators is not None:
+        update["generators"] = _shares(generators)
+    mix = parse(
+        {**project.config.mix.model_dump(), **update}, MixConfig, "augment build", ProjectError
+    )
+    config: ProjectConfig = project.config.model_copy(update={"mix": mix})
+    return Project(project.folder, config)
+
+
+def _shares(text: str) -> dict[str, float]:
+    """`a`, or `a=0.7,b=0.3`."""
+    shares = {}
+    for part in text.split(","):
+        name, _, share = part.partition("=")
+        try:
+            shares[name.strip()] = float(share) if share else 1.0
+        except ValueError:
+            raise ProjectError(
+                f"The share of {name.strip()!r} is no number: {share!r}; write for example "
+                "--generator compact=0.7,copy-paste=0.3"
+            ) from None
+    return shares
+
+
+def build_dataset(project: Project, reporter: Reporter) -> Built:
+    """Train and sample what is missing, filter, mix, register in FiftyOne, export.
+
+    Raises:
+        LeakError: a sample's sources touch val, test or reserve.
+        RatioError: the ratio is out of range or can't be related to anything.
+    """
+    config, mix_config = project.config, project.config.mix
+    records = load_records(project.data)
+    train = training_examples(project)
+    plan = plan_mix(
+        train,
+        mix_config.ratio,
+        classes=config.classes,
+        balance=mix_config.balance,
+        shares=project.shares,
+    )
+    rejected = fiftyone_io.reviewed_rejections(project.mixed_name)
+    pools, fingerprints = _pools(project, plan, rejected, reporter)
+    mix = select(plan, pools, seed=mix_config.seed, rejected_ids=rejected)
+    check_sources(mix.samples, records)
+
+    key = sha256_of(
+        {
+            "records": [r.model_dump(mode="json") for r in records],
+            "plan": {**asdict(plan), "wanted": sorted((*k, n) for k, n in plan.wanted.items())},
+            "samples": [s.id for s in mix.samples],
+            "makers": fingerprints,
+            "rejected": sorted(rejected),
+        }
+    )
+    summary = _summary(project, mix, pools, len(mix.left_out))
+    stamp = project.dataset / STAMP
+    if _done(stamp, key) and fiftyone_io.dataset_exists(project.mixed_name):
+        return Built(project.dataset, {**summary, "unchanged": True})
+    samples = pool_samples(project, mix.samples)
+    _write(project, records, plan, samples, summary, reporter)
+    write_json(stamp, {"key": key, "summary": summary})
+    return Built(project.dataset, {**summary, "unchanged": False})
+
+
+def pool_samples(project: Project, samples: Sequence[SyntheticDefect]) -> list[PoolSample]:
+    """Each sample with the pool that its files lie in."""
+    return [PoolSample(project.pool(sample.generator), sample) for sample in samples]
+
+
+def _pools(
+    project: Project, plan: MixPlan, rejected: frozenset[str], reporter: Reporter
+) -> tuple[dict[str, list[SyntheticDefect]], dict[str, str]]:
+    pools, fingerprints = {}, {}
+    for name in dict.fromkeys(generator for generator, _ in plan.wanted):
+        maker: Maker = open_maker(project, name, reporter)
+        wanted = {c: n for (generator, c), n in plan.wanted.items() if generator == name}
+        pools[name] = fill_pool(project, maker, wanted, rejected, reporter)
+        fingerprints[name] = maker.painter.fingerprint
+    return pools, fingerprints
+
+
+def _done(stamp: Path, key: str) -> bool:
+    return stamp.is_file() and json.loads(stamp.read_text())["key"] == key
+
+
+def _write(
+    project: Project,
+    records: Sequence[DefectExample],
+    plan: MixPlan,
+    samples: Sequence[PoolSample],
+    summary: Mapping[str, Any],
+    reporter: Reporter,
+) -> None:
+    kept = mixed_records(records, plan)
+    reporter.say(f"Writing {len(kept)} real and {len(samples)} synthetic images")
+    write_training_export(
+        project.dataset,
+        name=project.mixed_name,
+        classes=project.config.classes,
+        records=kept,
+        samples=samples,
+        arms=None,
+        notes=summary["short"],
+    )
+    _sheet(project, records, samples)
+    reporter.say(f"Registering them in FiftyOne ({project.mixed_name})")
+    fiftyone_io.register_mix(
+        project.mixed_name, kept, samples, project.config.classes, dict(summary)
+    )
+
+
+def _sheet(
+    project: Project, records: Sequence[DefectExample], samples: Sequence[PoolSample]
+) -> None:
+    train = [r for r in records if r.split == "train"]
+    write_sheet(
+        project.dataset / "sheet.png",
+        {c: [r for r in train if r.label == c] for c in project.config.classes},
+        {
+            c: [(s.pool, s.record) for s in samples if s.record.class_name == c]
+            for c in project.config.classes
+        },
+    )
+
+
+def _summary(
+    project: Project,
+    mix: Mix,
+    pools: Mapping[str, Sequence[SyntheticDefect]],
+    rejected_by_hand: int,
+) -> dict[str, Any]:
+    rejections = {name: count_rejections(pool) for name, pool in pools.items()}
+    short = [
+        f"{number} samples of {class_name!r} are missing: {generator} made "
+        f"{sum(r.class_name == class_name for r in pools[generator])}, and the rules rejected "
+        f"{_reasons(pools[generator], class_name)}; loosen `rules` or raise `mix.attempts` in "
+        "augment.yaml, or ask for a lower --ratio."
+        for (generator, class_name), number in mix.shortfall.items()
+    ]
+    short += [
+        f"Nothing can be made of {name!r}: no real image of it is in the train split."
+        for name in mix.plan.sourceless
+        if mix.plan.ratio > 0
+    ]
+    return {
+        "ratio": mix.plan.ratio,
+        "achieved_ratio": mix.achieved_ratio,
+        "balance": mix.plan.balance,
+        "generators": project.shares,
+        "counts": [
+            {"class": r.name, "real": r.real, "synthetic": r.synthetic, "missing": r.missing}
+            for r in mix.counts
+        ],
+        "rejections": rejections,
+        "rejected_by_hand": rejected_by_hand,
+        "short": short,
+        "export": str(project.dataset),
+        "fiftyone": project.mixed_name,
+        "sheet": str(project.dataset / "sheet.png"),
+    }
+
+
+def _reasons(pool: Sequence[SyntheticDefect], class_name: str) -> str:
+    counts = count_rejections([r for r in pool if r.class_name == class_name])
+    return ", ".join(f"{number} by {rule}" for rule, number in counts.items()) or "none"

@@ -1,0 +1,52 @@
+"""The whole way on the built-in sample dataset, with settings short enough to watch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from augmentor.sample_data import write_sample_dataset
+from augmentor.workflows.build import Built, build_dataset
+from augmentor.workflows.evaluate import Evaluated, evaluate_project
+from augmentor.workflows.importing import Imported, import_project
+from augmentor.workflows.project import Project, SourceConfig, SplitConfig, save_project
+from augmentor.workflows.reporting import Reporter
+from downstream.config import ExperimentConfig
+
+RECIPE = "compact-quick"
+SHOTS = 12
+EVALUATION = ExperimentConfig(seeds=2, detection_steps=150, classification_steps=100)
+
+
+@dataclass(frozen=True)
+class Walked:
+    """What each step of the demo led to."""
+
+    photos: dict[str, int]
+    imported: Imported
+    built: Built
+    evaluated: Evaluated
+
+
+def walk(folder: Path, seed: int, reporter: Reporter) -> Walked:
+    """Sample dataset, import, build at ratio 0.5, short evaluation.
+
+    Killed and repeated, it continues, since each step does.
+    """
+    photos, home = folder / "photos", folder / "project"
+    reporter.say(f"1 of 4  sample dataset   (augment demo {photos})")
+    counts = write_sample_dataset(photos, seed=seed)
+
+    reporter.say("2 of 4  import   (augment import photos --name sample --shots 12)")
+    source = SourceConfig(path=photos)
+    imported = import_project("sample", source, SplitConfig(shots=SHOTS), home, reporter)
+
+    project = _with_short_settings(imported.project)
+    reporter.say("3 of 4  build   (augment build --ratio 0.5)")
+    built = build_dataset(project, reporter)
+
+    reporter.say("4 of 4  evaluate   (augment evaluate)")
+    return Walked(counts, imported, built, evaluate_project(project, reporter))
+
+
+def _with_short_settings(project: Project) -> Project:
+    update = {"recipe": RECIPE, "evaluate": EVALUATION}
+    return save_project(project.folder, project.config.model_copy(update=update))

@@ -1,0 +1,183 @@
+"""Generators of a project: opened by name, trained where that is still missing, and their pools
+filled until enough samples are accepted."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from generator.baselines import BASELINES, make_baseline
+from generator.compositing import composite
+from generator.masks import DraftPlanner, PlannerSettings
+from generator.quality.agreement import judge
+from generator.sampling import (
+    fingerprint,
+    load_painter,
+    make_request,
+    read_pool,
+    sample_pool,
+)
+from generator.training import checkpoint_key, is_done, train
+
+from augmentor.filters import apply_rules
+from augmentor.records_io import load_records
+from augmentor.splits import check_no_leak
+from augmentor.workflows.project import Project
+from augmentor.workflows.reporting import Reporter
+from generator.config import Recipe, load_recipe
+from generator.errors import PoolError
+from generator.interface import Painter
+from generator.records import DefectExample, SampleRequest, SyntheticDefect
+
+PASTING = frozenset({"copy-paste", "poisson-paste"})
+"""Baselines that need a real defect's pixels, so only unmixed real shapes serve them."""
+
+
+@dataclass(frozen=True)
+class Maker:
+    """A generator ready to sample: what paints, and what plans for it."""
+
+    name: str
+    painter: Painter
+    planner: DraftPlanner
+
+
+def training_examples(project: Project) -> list[DefectExample]:
+    """The train split, after proving once more that it shares nothing with the others."""
+    records = load_records(project.data)
+    check_no_leak(records)
+    return [record for record in records if record.split == "train"]
+
+
+def train_recipe(project: Project, recipe: Recipe, reporter: Reporter) -> tuple[Path, bool]:
+    """Fine-tune `recipe` on the train split; returns its checkpoint and whether there was work."""
+    config, examples = project.config, training_examples(project)
+    folder = project.checkpoint(recipe.name)
+    key = checkpoint_key(recipe, examples, config.classes, config.seed)
+    if is_done(folder, key):
+        return folder, False
+    defects = sum(not example.is_clean for example in examples)
+    reporter.say(
+        f"Training {recipe.name} on {defects} defect and {len(examples) - defects} clean images "
+        f"of the train split, into {folder}"
+    )
+    train(
+        recipe,
+        examples,
+        config.classes,
+        folder,
+        seed=config.seed,
+        on_step=lambda done, total, loss: reporter.progress(
+            f"Training {recipe.name}", done, total, f"loss {loss:.3f}"
+        ),
+    )
+    return folder, True
+
+
+def open_maker(project: Project, name: str, reporter: Reporter) -> Maker:
+    """Open a baseline, or a recipe's checkpoint, trained first where it isn't yet."""
+    examples = training_examples(project)
+    config = project.config
+    settings = config.masks
+    painter: Painter
+    if name in BASELINES:
+        painter = make_baseline(name)
+        if name in PASTING:
+            settings = PlannerSettings(**{**settings.model_dump(), "real_share": 1, "recombine": 0})
+        return Maker(name, painter, DraftPlanner(examples, config.classes, settings))
+    recipe = load_recipe(name)
+    folder, _ = train_recipe(project, recipe, reporter)
+    painter = load_painter(folder)
+    return Maker(name, painter, DraftPlanner(examples, config.classes, settings))
+
+
+def pool_of(project: Project, maker: Maker) -> list[SyntheticDefect]:
+    """The samples in a maker's pool that it would make again today, in order, judged by the rules
+    of today; samples of an older checkpoint or other mask settings stay on disk, unused."""
+    pool = project.pool(maker.name)
+    if not pool.is_dir():
+        return []
+    current = fingerprint(maker.painter, maker.planner, project.config.feather_px)
+    records = [r for r in read_pool(pool) if r.fingerprint == current]
+    records.sort(key=lambda r: (r.class_name, r.index))
+    return apply_rules(records, project.config.rules)
+
+
+def sample(
+    project: Project, maker: Maker, requests: Sequence[SampleRequest], reporter: Reporter
+) -> list[SyntheticDefect]:
+    """Make `requests`, except those that the pool holds already."""
+    done = 0
+
+    def count(record: SyntheticDefect) -> None:
+        nonlocal done
+        done += 1
+        reporter.progress(f"Sampling {maker.name} {record.class_name}", done, len(requests))
+
+    return sample_pool(
+        maker.painter,
+        maker.planner,
+        requests,
+        project.pool(maker.name),
+        composite=composite,
+        judge=partial(judge, rules=project.config.rules),
+        feather_px=project.config.feather_px,
+        on_sample=count,
+    )
+
+
+def requests_for(
+    project: Project, maker: Maker, class_name: str, numbers: range
+) -> list[SampleRequest]:
+    """The requests with these running numbers; a number always means the same sample."""
+    seed = project.config.mix.seed
+    return [make_request(maker.painter.fingerprint, class_name, n, seed) for n in numbers]
+
+
+def fill_pool(
+    project: Project,
+    maker: Maker,
+    wanted: Mapping[str, int],
+    rejected_by_hand: frozenset[str],
+    reporter: Reporter,
+) -> list[SyntheticDefect]:
+    """Sample until `wanted[class]` samples of each class are accepted, or the limit of attempts.
+
+    Whole blocks are made, always at the same places of the running numbers, so that a run that was
+    killed and repeated ends with the same files as one that was not.
+    """
+    block = maker.painter.batch_size
+    for class_name, number in wanted.items():
+        limit = max(block, math.ceil(number * project.config.mix.attempts))
+        for start in range(0, limit, block):
+            good = sum(
+                r.verdict == "accepted" and r.id not in rejected_by_hand
+                for r in pool_of(project, maker)
+                if r.class_name == class_name and r.index < start
+            )
+            if good >= number:
+                break
+            numbers = range(start, start + block)
+            sample(project, maker, requests_for(project, maker, class_name, numbers), reporter)
+    return pool_of(project, maker)
+
+
+def read_samples(project: Project, chosen: Iterable[tuple[str, str]]) -> list[SyntheticDefect]:
+    """The samples with these (generator, id), in that order.
+
+    Raises:
+        PoolError: one is no longer in its pool.
+    """
+    chosen = list(chosen)
+    pools = {
+        name: {record.id: record for record in read_pool(project.pool(name))}
+        for name in dict.fromkeys(generator for generator, _ in chosen)
+    }
+    missing = [sample for name, sample in chosen if sample not in pools[name]]
+    if missing:
+        raise PoolError(
+            f"{len(missing)} samples of the dataset are no longer in their pools, the first is "
+            f"{missing[0]}; build it again: augment build"
+        )
+    return [pools[name][sample] for name, sample in chosen]

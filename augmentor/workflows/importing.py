@@ -1,0 +1,109 @@
+"""Import: a folder of real photographs becomes a project."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from augmentor import fiftyone_io
+from augmentor.errors import ProjectError
+from augmentor.importers import ImportOutcome, import_source
+from augmentor.workflows.project import (
+    FILE_NAME,
+    Project,
+    ProjectConfig,
+    SourceConfig,
+    SplitConfig,
+    open_project,
+    save_project,
+)
+from augmentor.workflows.reporting import Reporter
+from generator.files import sha256_of, write_json
+from generator.records import DefectExample
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import led to."""
+
+    project: Project
+    outcome: ImportOutcome
+
+
+def import_project(
+    name: str,
+    source: SourceConfig,
+    split: SplitConfig,
+    folder: Path,
+    reporter: Reporter,
+) -> Imported:
+    """Read `source`, split it, register it in FiftyOne and write augment.yaml into `folder`.
+
+    Run again with the same arguments it changes nothing. With other arguments on the same folder
+    it is refused, since everything made so far rests on the first split.
+
+    Raises:
+        SourceError: the folder can't be read as asked, or holds bad files and `on_bad` is `error`.
+        ProjectError: `folder` is already another project.
+    """
+    source = source.model_copy(update={"path": source.path.expanduser().resolve()})
+    _refuse_another(folder, name, source, split)
+    outcome = import_source(
+        source.path,
+        folder / "data",
+        layout=source.layout,
+        shots=split.shots,
+        seed=split.seed,
+        on_bad=source.on_bad,
+        group_by=split.group_by,
+        val=split.val,
+        test=split.test,
+        mask_threshold=source.mask_threshold,
+        on_progress=lambda done, total: reporter.progress("Reading images", done, total),
+    )
+    if (folder / FILE_NAME).is_file():
+        project = open_project(folder)
+    else:
+        project = save_project(
+            folder,
+            ProjectConfig(name=name, classes=outcome.classes, source=source, split=split),
+        )
+    _register(project, outcome, reporter)
+    return Imported(project, outcome)
+
+
+def count_splits(records: Iterable[DefectExample]) -> dict[str, Counter[str]]:
+    """Images of each label on each side; clean ones last."""
+    counts: dict[str, Counter[str]] = {}
+    for record in sorted(records, key=lambda r: (r.is_clean, r.label)):
+        counts.setdefault(record.label, Counter())[str(record.split)] += 1
+    return counts
+
+
+def _refuse_another(folder: Path, name: str, source: SourceConfig, split: SplitConfig) -> None:
+    if not (folder / FILE_NAME).is_file():
+        return
+    config = open_project(folder).config
+    if (config.name, config.source, config.split) != (name, source, split):
+        raise ProjectError(
+            f"{folder} is already a project made with other arguments, and what was trained there "
+            "rests on its split; import into another folder: augment import SOURCE --name NAME "
+            "--project FOLDER"
+        )
+
+
+def _register(project: Project, outcome: ImportOutcome, reporter: Reporter) -> None:
+    """Register the real images in FiftyOne, unless that has been done for these records."""
+    stamp = project.data / "registered.json"
+    key: dict[str, Any] = {
+        "dataset": project.config.name,
+        "records": sha256_of([r.model_dump(mode="json") for r in outcome.records]),
+    }
+    dataset_exists = fiftyone_io.dataset_exists(project.config.name)
+    if dataset_exists and stamp.is_file() and json.loads(stamp.read_text()) == key:
+        return
+    reporter.say(f"Registering {len(outcome.records)} images in FiftyOne ({project.config.name})")
+    fiftyone_io.register_real(project.config.name, outcome.records, outcome.classes)
+    write_json(stamp, key)

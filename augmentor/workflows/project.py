@@ -1,0 +1,149 @@
+"""A project: a folder with augment.yaml, and the places of everything inside it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from generator.masks import PlannerSettings
+from generator.quality.agreement import MaskRules
+from pydantic import Field, field_validator
+
+from augmentor.errors import ProjectError
+from downstream.config import ExperimentConfig
+from generator.config import StrictModel, load_yaml
+from generator.files import write_text
+
+FILE_NAME = "augment.yaml"
+
+_HEADER = """\
+# Written by `augment import`; edit it, every key is checked. Only what differs from the defaults
+# stands here: docs/configuration.md names the rest.
+"""
+
+
+class SourceConfig(StrictModel):
+    """Where the real images came from, and how they were read."""
+
+    path: Path
+    layout: str = "auto"
+    on_bad: Literal["error", "skip"] = "error"
+    mask_threshold: int = Field(default=127, ge=0, le=254)
+
+
+class SplitConfig(StrictModel):
+    """How the real images were split, once."""
+
+    seed: int = Field(default=0, ge=0)
+    val: float = Field(default=0.2, gt=0, lt=1)
+    test: float = Field(default=0.2, gt=0, lt=1)
+    shots: int | None = Field(default=None, ge=1)
+    group_by: str | None = None
+
+
+class MixConfig(StrictModel):
+    """What the mixed training split is made of."""
+
+    ratio: float = Field(default=0.5, ge=0, le=1)
+    balance: Literal["class", "natural"] = "class"
+    generators: dict[str, float] | None = Field(
+        default=None, min_length=1, description="shares; default: the project's recipe alone"
+    )
+    seed: int = Field(default=0, ge=0)
+    attempts: float = Field(
+        default=4.0, ge=1, le=100, description="most samples tried for each one wanted"
+    )
+
+    @field_validator("generators")
+    @classmethod
+    def _shares(cls, shares: dict[str, float] | None) -> dict[str, float] | None:
+        if shares is None:
+            return None
+        if any(share <= 0 for share in shares.values()):
+            raise ValueError("every generator's share must be above 0")
+        total = sum(shares.values())
+        return {name: share / total for name, share in shares.items()}
+
+
+class ProjectConfig(StrictModel):
+    """Everything in augment.yaml."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    classes: tuple[str, ...] = Field(min_length=1)
+    source: SourceConfig
+    split: SplitConfig = SplitConfig()
+    recipe: str = "compact"
+    seed: int = Field(default=0, ge=0, description="of the generator's training")
+    feather_px: int = Field(default=3, ge=0, le=64)
+    masks: PlannerSettings = PlannerSettings()
+    rules: MaskRules = MaskRules()
+    mix: MixConfig = MixConfig()
+    evaluate: ExperimentConfig = ExperimentConfig()
+
+
+@dataclass(frozen=True)
+class Project:
+    """An opened project: its folder and what its augment.yaml says."""
+
+    folder: Path
+    config: ProjectConfig
+
+    @property
+    def data(self) -> Path:
+        """Imported records, masks, splits."""
+        return self.folder / "data"
+
+    @property
+    def dataset(self) -> Path:
+        """The mixed dataset."""
+        return self.folder / "dataset"
+
+    @property
+    def evaluation(self) -> Path:
+        """The export with arms, the runs and the report."""
+        return self.folder / "evaluation"
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """What part of the synthetic images each generator contributes; they add up to 1."""
+        return self.config.mix.generators or {self.config.recipe: 1.0}
+
+    @property
+    def mixed_name(self) -> str:
+        """Name of the mixed dataset in FiftyOne (the real one has the project's name)."""
+        return f"{self.config.name}-mixed"
+
+    def checkpoint(self, recipe: str) -> Path:
+        """Folder of a recipe's checkpoint."""
+        return self.folder / "generator" / recipe
+
+    def pool(self, generator: str) -> Path:
+        """Folder of a generator's pool."""
+        return self.folder / "pool" / generator
+
+    def export(self, layout: str) -> Path:
+        """Folder of an export for other tools."""
+        return self.folder / "exports" / layout
+
+
+def open_project(start: Path | None = None) -> Project:
+    """Open the project that `start` (default: the current folder) lies in.
+
+    Raises:
+        ProjectError: no augment.yaml there or above, or one that can't be read.
+    """
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / FILE_NAME).is_file():
+            return Project(folder, load_yaml(folder / FILE_NAME, ProjectConfig, ProjectError))
+    raise ProjectError(
+        f"There is no {FILE_NAME} in {here} or above it; go into a project's folder, or make one: "
+        "augment import SOURCE --name NAME"
+    )
+
+
+def save_project(folder: Path, config: ProjectConfig) -> Project:
+    """Write augment.yaml, only what differs from the defaults, and open it."""
+    content = config.model_dump(mode="json", exclude_defaults=True)
+    write_text(folder / FILE_NAME, _HEADER + yaml.safe_dump(content, sort_keys=False))
+    return Project(folder, config)
