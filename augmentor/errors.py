@@ -7,7 +7,7 @@
     ├── LeakError            the same content or group stands on two sides of the split
     ├── ProjectError         no project here, or one that is unfinished, foreign or damaged
     ├── RatioError           a share of synthetic images that is out of range or can't be reached
-    ├── ExportError          a format that can't hold the dataset, or an export that can't be written
+    ├── ExportError          a format that can't hold the dataset, or a failed export
     ├── DatabaseError        FiftyOne's database is missing, can't be started, or died
     └── DiskError            no space left, or no right to write
 

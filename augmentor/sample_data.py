@@ -151,7 +151,7 @@ def _brushing(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _part_alpha(height: int, width: int, edge: int, rng: np.random.Generator) -> np.ndarray:
-    """1 on the part, 0 on the backdrop, soft over a pixel; `edge` 0 left, 1 right, 2 top, 3 bottom."""
+    """1 on the part, 0 on the backdrop; `edge` 0 left, 1 right, 2 top, 3 bottom."""
     length = height if edge < 2 else width
     across = width if edge < 2 else height
     margin = across * rng.uniform(0.07, 0.16)

@@ -158,18 +158,14 @@ def _ellipse(
     return np.hypot(u / a, v / b), dx, dy
 
 
-def _jagged(
-    x: float, y: float, heading: float, steps: int, rng: np.random.Generator
-) -> np.ndarray:
+def _jagged(x: float, y: float, heading: float, steps: int, rng: np.random.Generator) -> np.ndarray:
     """Points of a random walk that keeps its heading, 4 px a step."""
     turns = heading + 0.25 * np.cumsum(rng.normal(0, 0.4, steps)) + rng.normal(0, 0.45, steps)
     moves = rng.uniform(2.5, 5.5, steps)[:, None] * np.stack([np.cos(turns), np.sin(turns)], 1)
     return np.array([x, y]) + np.concatenate([np.zeros((1, 2)), np.cumsum(moves, 0)])
 
 
-def _stroke(
-    shape: tuple[int, int], points: np.ndarray, width: float, *, taper: bool
-) -> np.ndarray:
+def _stroke(shape: tuple[int, int], points: np.ndarray, width: float, *, taper: bool) -> np.ndarray:
     """Coverage, 0 to 1, of a line through `points` (x, y), drawn at four times the resolution."""
     scale = 4
     canvas = np.zeros((shape[0] * scale, shape[1] * scale), np.uint8)

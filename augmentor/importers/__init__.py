@@ -1,0 +1,197 @@
+"""Import a real folder: recognise its layout, check every file, split once, write it down.
+
+`import_source` is the whole of it. Written into the project's `data/` (docs/formats.md): masks
+first, then `splits.json`, `import_report.json`, and `records.jsonl` last, so that a killed import
+leaves no records behind and is done again by the same command.
+"""
+
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from PIL import Image
+
+from augmentor.errors import SourceError, disk_errors
+from augmentor.importers.detect import choose
+from augmentor.importers.read import Progress, Reading, read_all
+from augmentor.importers.report import build_report, refusal, report_done
+from augmentor.importers.scan import Tree
+from augmentor.records_io import RECORDS, REPORT, SPLITS, file_facts, load_records, save_records
+from augmentor.splits import assign, check_no_leak, splits_document
+from generator.files import sha256_of, write_atomic, write_json
+from generator.records import DefectExample
+
+VERSION = 1
+"""Raised when the same folder would be read differently, so that it is read again."""
+
+__all__ = ["ImportOutcome", "import_source"]
+
+
+@dataclass(frozen=True)
+class ImportOutcome:
+    """What an import led to.
+
+    Attributes:
+        records: one for each distinct usable image, with its side of the split.
+        classes: defect classes in label order.
+        layout: that was read, and `layout_reason`, why, in one sentence.
+        report: content of `import_report.json`.
+        already_done: nothing had changed since the last import, and nothing was done.
+    """
+
+    records: tuple[DefectExample, ...]
+    classes: tuple[str, ...]
+    layout: str
+    layout_reason: str
+    report: dict[str, Any]
+    already_done: bool
+
+
+def import_source(
+    source: Path,
+    data_dir: Path,
+    *,
+    layout: str = "auto",
+    shots: int | None = None,
+    seed: int = 0,
+    on_bad: Literal["error", "skip"] = "error",
+    group_by: str | None = None,
+    val: float = 0.2,
+    test: float = 0.2,
+    mask_threshold: int = 127,
+    on_progress: Progress | None = None,
+) -> ImportOutcome:
+    """Read a folder of real images into a project.
+
+    Args:
+        source: the folder.
+        data_dir: the project's `data/`; created if missing.
+        layout: `auto`, or a key of `detect.LAYOUTS`.
+        shots: defect images a class to keep for training; the rest of the train side becomes
+            `reserve`.
+        seed: of the split.
+        on_bad: `error` refuses the import if any file is bad; `skip` leaves those files out.
+            Either way each is in the report.
+        group_by: regular expression on the path below `source`; files whose first group (or whole
+            match) agrees are never separated. Files that it doesn't match stand alone.
+        val, test: shares of each class.
+        mask_threshold: mask values above it are defect, 0 to 254.
+        on_progress: called with (images done, images in all).
+
+    Raises:
+        SourceError: no such folder, nothing in it, unclear layout, bad files, bad arguments.
+        SplitError: shares or shots out of range.
+        DiskError: no space, or no right to write.
+    """
+    arguments = {
+        "seed": seed, "val": val, "test": test, "shots": shots, "group_by": group_by,
+    }  # fmt: skip
+    pattern = _pattern(group_by)
+    if not 0 <= mask_threshold <= 254:
+        raise SourceError(f"--mask-threshold must be from 0 to 254, got {mask_threshold}.")
+    assign([], seed=seed, val=val, test=test, shots=shots)  # refuse bad shares before the long part
+    tree = Tree(source)
+    settings = {**arguments, "layout": layout, "on_bad": on_bad, "mask_threshold": mask_threshold}
+    inputs = _fingerprint(tree, settings)
+    done = report_done(data_dir, inputs)
+    if done is not None:
+        return _outcome(load_records(data_dir), done, already_done=True)
+    name, module, reason = choose(tree, layout)
+    scan = module.scan(tree)
+    with disk_errors(data_dir):
+        reading = read_all(scan, data_dir, mask_threshold, on_progress)
+        head = {**settings, "inputs": inputs, "layout": name, "layout_reason": reason}
+        records = _split(reading, tree, arguments, pattern)
+        report = build_report(tree, scan, reading, records, head, on_bad)
+        if report["status"] != "done":
+            write_json(data_dir / REPORT, report)
+            raise SourceError(refusal(report, data_dir / REPORT))
+        _write(data_dir, reading, records, arguments, report)
+    return _outcome(records, report, already_done=False)
+
+
+def _pattern(group_by: str | None) -> re.Pattern[str] | None:
+    if group_by is None:
+        return None
+    try:
+        return re.compile(group_by)
+    except re.error as fault:
+        raise SourceError(
+            f"--group-by {group_by!r} is not a regular expression: {fault}."
+        ) from None
+
+
+def _fingerprint(tree: Tree, settings: Mapping[str, Any]) -> str:
+    """Hash of everything that an import follows from: file list with sizes and times, settings."""
+    files = [[tree.name(path), *file_facts(path).values()] for path in tree.files]
+    return sha256_of([VERSION, str(tree.root), files, dict(settings)])
+
+
+def _split(
+    reading: Reading,
+    tree: Tree,
+    arguments: Mapping[str, Any],
+    pattern: re.Pattern[str] | None,
+) -> list[DefectExample]:
+    """Records with their group and side."""
+    if pattern is not None:
+        reading.records = [_grouped(r, tree.name(r.source_path), pattern) for r in reading.records]
+        alone = sum(r.group is None for r in reading.records)
+        if reading.records and alone == len(reading.records):
+            raise SourceError(
+                f"--group-by {pattern.pattern!r} matches no image, such as "
+                f"{tree.name(reading.records[0].source_path)!r}; it is searched for in the path "
+                "below the source."
+            )
+        groups = len({r.group for r in reading.records} - {None})
+        reading.notes.append(f"{groups} groups by {pattern.pattern!r}; {alone} images stand alone.")
+    numbers = {k: arguments[k] for k in ("seed", "val", "test", "shots")}
+    sides = assign(reading.records, **numbers)
+    records = [r.model_copy(update={"split": sides[r.id]}) for r in reading.records]
+    check_no_leak(records)
+    return records
+
+
+def _grouped(record: DefectExample, name: str, pattern: re.Pattern[str]) -> DefectExample:
+    match = pattern.search(name)
+    if match is None:
+        return record
+    key = match.group(1) if pattern.groups else match.group(0)
+    return record.model_copy(update={"group": key})
+
+
+def _write(
+    data_dir: Path,
+    reading: Reading,
+    records: list[DefectExample],
+    arguments: Mapping[str, Any],
+    report: dict[str, Any],
+) -> None:
+    """Everything but the normalised images, records last."""
+    (data_dir / RECORDS).unlink(missing_ok=True)
+    shutil.rmtree(data_dir / "masks", ignore_errors=True)
+    for path, mask in reading.masks.items():
+        write_atomic(path, Image.fromarray(mask.astype("uint8") * 255).save)
+    used = {record.image_path for record in records}
+    for stale in (data_dir / "images").glob("*.png"):
+        if stale not in used:
+            stale.unlink()
+    write_json(data_dir / SPLITS, splits_document(records, arguments, reading.facts))
+    write_json(data_dir / REPORT, report)
+    save_records(data_dir, records)
+
+
+def _outcome(
+    records: list[DefectExample], report: dict[str, Any], *, already_done: bool
+) -> ImportOutcome:
+    return ImportOutcome(
+        records=tuple(records),
+        classes=tuple(report["classes"]),
+        layout=report["layout"],
+        layout_reason=report["layout_reason"],
+        report=report,
+        already_done=already_done,
+    )

@@ -1,0 +1,48 @@
+"""Which layout a folder has, and why."""
+
+from types import ModuleType
+
+from augmentor.errors import SourceError
+from augmentor.importers import folders, mvtec, pairs
+from augmentor.importers.scan import Tree
+
+LAYOUTS: dict[str, ModuleType] = {m.NAME: m for m in (pairs, mvtec, folders)}
+
+
+def choose(tree: Tree, layout: str) -> tuple[str, ModuleType, str]:
+    """The layout to read a folder by.
+
+    Args:
+        tree: the folder.
+        layout: `auto`, or a key of `LAYOUTS`.
+
+    Returns:
+        Name, module, and why, in one sentence.
+
+    Raises:
+        SourceError: an unknown name; with `auto`, no layout fits or several do.
+    """
+    known = ", ".join(LAYOUTS)
+    if layout != "auto":
+        if layout not in LAYOUTS:
+            raise SourceError(f"--layout {layout!r} is unknown; choose auto, {known}.")
+        return layout, LAYOUTS[layout], f"--layout {layout} was given"
+    reasons = {name: module.recognise(tree) for name, module in LAYOUTS.items()}
+    fits = {name: reason for name, reason in reasons.items() if reason}
+    if "mvtec" in fits:
+        fits.pop("pairs", None)  # its masks are paired by name too
+    if len(fits) > 1:
+        fits.pop("folders", None)  # class folders may hold labels of any kind
+    if not fits:
+        raise SourceError(
+            f"{tree.root} is of no layout that is known here; name the nearest with --layout "
+            f"({known}) to see what is missing, or see the README for what each looks like."
+        )
+    if len(fits) > 1:
+        options = "; ".join(f"{name}, since {reason}" for name, reason in fits.items())
+        raise SourceError(
+            f"{tree.root} could be of {len(fits)} layouts ({options}); choose one with "
+            f"--layout {' or '.join(fits)}."
+        )
+    name, reason = next(iter(fits.items()))
+    return name, LAYOUTS[name], str(reason)

@@ -1,0 +1,236 @@
+"""From masks, boxes, polygons and run lengths to instances, each cut to its box.
+
+Rules: parts of a mask belong together when they touch, corners included, or when gaps of at most
+`MERGE_GAP_PX` px lie between them (JPEG leaves such specks around an edge); a part of fewer than
+`LEAST_AREA_PX` px is left out as a speck where a larger one of its class is in the same mask, and
+the specks are counted. Boxes that reach over the image's edge are cut to it.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from scipy import ndimage
+
+from augmentor.errors import ImageError
+from augmentor.images import MaskEncoding, read_mask
+from augmentor.importers.scan import Found, Shape
+from generator.records import GOOD, Box, MaskKind
+
+MERGE_GAP_PX = 4
+LEAST_AREA_PX = 9
+EDGE_TOLERANCE = 0.02
+"""How far a box may reach over the image's edge, as a share of its side (at least 2 px)."""
+
+
+class Part(NamedTuple):
+    """One defect: class, box, and its mask cut to the box, (h, w) bool; None for a bare box."""
+
+    class_name: str
+    box_xyxy: Box
+    mask: np.ndarray | None
+    kind: MaskKind
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What is labelled in one image."""
+
+    label: str
+    parts: tuple[Part, ...]
+    specks: int = 0
+
+    def key(self) -> tuple[str, tuple[tuple[str, Box], ...]]:
+        """What must agree between two files of the same content."""
+        return self.label, tuple(sorted((p.class_name, p.box_xyxy) for p in self.parts))
+
+
+@dataclass(frozen=True)
+class MaskRule:
+    """How the masks of a set are read: threshold, encoding, and, for `index` masks, the class of
+    each value by the folder that the mask lies under."""
+
+    threshold: int = 127
+    encoding: MaskEncoding = "binary"
+    names: Mapping[tuple[str, int], str] | None = None
+    only_class: str = "defect"
+
+
+def marks_of(found: Found, resolution_wh: tuple[int, int], rule: MaskRule) -> Marks:
+    """Read everything that is labelled in an image.
+
+    Args:
+        found: the image and where its labels are.
+        resolution_wh: of the upright image, pixels.
+        rule: how masks are read.
+
+    Raises:
+        ImageError: with the kind it is counted under (`scan.BAD_KINDS`).
+    """
+    if found.shapes is not None:
+        return _from_shapes(found, resolution_wh)
+    if found.masks:
+        return _from_masks(found, resolution_wh, rule)
+    return Marks(found.label or GOOD, ())
+
+
+def separate(mask: np.ndarray) -> tuple[list[tuple[Box, np.ndarray]], int]:
+    """Cut a mask, (H, W) bool, into its instances by the rules at the top of this file.
+
+    Returns:
+        Box and box-sized mask of each, largest first, and the number of specks left out.
+    """
+    if not mask.any():
+        return [], 0
+    reach = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (MERGE_GAP_PX + 1, MERGE_GAP_PX + 1))
+    joined = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, reach) | mask
+    labels, _ = ndimage.label(joined, np.ones((3, 3)))
+    labels = np.where(mask, labels, 0)
+    out: list[tuple[Box, np.ndarray]] = []
+    specks: list[tuple[Box, np.ndarray]] = []
+    for number, where in enumerate(ndimage.find_objects(labels), start=1):
+        if where is None:
+            continue
+        cut = labels[where] == number
+        box = (where[1].start, where[0].start, where[1].stop, where[0].stop)
+        (out if cut.sum() >= LEAST_AREA_PX else specks).append((box, cut))
+    if not out:
+        out, specks = specks, []
+    return sorted(out, key=lambda item: (-int(item[1].sum()), item[0])), len(specks)
+
+
+def image_label(parts: Sequence[Part]) -> str:
+    """The class with the largest area, the first by name among equals; `good` without parts."""
+    areas: Counter[str] = Counter()
+    for part in parts:
+        x1, y1, x2, y2 = part.box_xyxy
+        area = int(part.mask.sum()) if part.mask is not None else (x2 - x1) * (y2 - y1)
+        areas[part.class_name] += area
+    return min(areas, key=lambda name: (-areas[name], name)) if areas else GOOD
+
+
+def _from_masks(found: Found, resolution_wh: tuple[int, int], rule: MaskRule) -> Marks:
+    parts: list[Part] = []
+    specks = 0
+    for path in found.masks:
+        try:
+            values = read_mask(path, resolution_wh, rule.threshold, rule.encoding)
+        except ImageError as fault:
+            kind = fault.kind if fault.kind == "mask_size" else "unreadable_mask"
+            raise ImageError(str(fault), kind) from None
+        for value in np.unique(values[values > 0]):
+            name = _class_of(found, int(value), rule)
+            cuts, dropped = separate(values == value)
+            specks += dropped
+            parts += [Part(name, box, cut, "exact") for box, cut in cuts]
+    if found.label == GOOD and parts:
+        area = sum(int(p.mask.sum()) for p in parts if p.mask is not None)
+        raise ImageError(f"its mask marks {area} px as defective", "mask_under_clean")
+    if not parts and found.label not in (None, GOOD):
+        raise ImageError("its mask marks no pixel", "empty_mask")
+    return Marks(image_label(parts), tuple(parts), specks)
+
+
+def _class_of(found: Found, value: int, rule: MaskRule) -> str:
+    label = found.label or rule.only_class
+    if rule.encoding == "binary" or rule.names is None:
+        return label
+    return rule.names.get((label, value), label)
+
+
+def _from_shapes(found: Found, resolution_wh: tuple[int, int]) -> Marks:
+    if found.size_wh is not None and found.size_wh != resolution_wh:
+        raise ImageError(
+            "its label was made for {} x {} px, the upright image has {} x {} px".format(
+                *found.size_wh, *resolution_wh
+            ),
+            "bad_label",
+        )
+    parts = []
+    for shape in found.shapes or ():
+        parts.append(_part(shape, resolution_wh, found.normalised))
+    return Marks(image_label(parts), tuple(parts))
+
+
+def _part(shape: Shape, resolution_wh: tuple[int, int], normalised: bool) -> Part:
+    width, height = resolution_wh
+    scale = np.array([width, height] if normalised else [1, 1], float)
+    if shape.polygons:
+        points = [np.array(p, float).reshape(-1, 2) * scale for p in shape.polygons]
+        mask = polygon_mask(points, resolution_wh)
+    elif shape.rle is not None:
+        mask = _rle_mask(shape.rle, resolution_wh)
+    else:
+        if shape.box_xyxy is None:
+            raise ImageError("one of its labels has neither box nor outline", "bad_label")
+        box = np.array(shape.box_xyxy, float).reshape(2, 2) * scale
+        return Part(shape.class_name, _clipped(box.ravel(), resolution_wh), None, "none")
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        raise ImageError("the outline of one of its labels holds no pixel", "bad_label")
+    x1, x2, y1, y2 = columns[0], columns[-1] + 1, rows[0], rows[-1] + 1
+    xyxy = (int(x1), int(y1), int(x2), int(y2))
+    return Part(shape.class_name, xyxy, mask[y1:y2, x1:x2].copy(), "exact")
+
+
+def polygon_mask(polygons: Sequence[np.ndarray], resolution_wh: tuple[int, int]) -> np.ndarray:
+    """Pixels inside polygons, (H, W) bool, by COCO's own rule (pycocotools).
+
+    Args:
+        polygons: of shape (n, 2), x and y in pixels; their union is taken.
+        resolution_wh: of the image.
+    """
+    from pycocotools import mask as coco_mask
+
+    width, height = resolution_wh
+    outlines = []
+    for points in polygons:
+        if len(points) < 3 or not np.isfinite(points).all():
+            raise ImageError("an outline of its labels has fewer than 3 points", "bad_label")
+        slack = np.maximum(2, EDGE_TOLERANCE * np.array([width, height]))
+        if (points < -slack).any() or (points > np.array([width, height]) + slack).any():
+            raise ImageError("an outline of its labels leaves the image", "bad_label")
+        outlines.append(np.clip(points, 0, [width, height]).ravel().tolist())
+    merged = coco_mask.merge(coco_mask.frPyObjects(outlines, height, width))
+    return coco_mask.decode(merged).astype(bool)
+
+
+def _rle_mask(rle: Any, resolution_wh: tuple[int, int]) -> np.ndarray:
+    from pycocotools import mask as coco_mask
+
+    width, height = resolution_wh
+    try:
+        if list(rle["size"]) != [height, width]:
+            raise ImageError(
+                f"its run lengths are for {rle['size'][1]} x {rle['size'][0]} px, the image has "
+                f"{width} x {height} px",
+                "bad_label",
+            )
+        if isinstance(rle["counts"], list):
+            if sum(rle["counts"]) != height * width:
+                raise ImageError("its run lengths do not add up to the image", "bad_label")
+            rle = coco_mask.frPyObjects(rle, height, width)
+        return coco_mask.decode(rle).astype(bool)
+    except (KeyError, TypeError, ValueError) as fault:
+        raise ImageError(f"its run lengths can't be read ({fault})", "bad_label") from None
+
+
+def _clipped(box: np.ndarray, resolution_wh: tuple[int, int]) -> Box:
+    """A box rounded outwards to whole pixels and cut to the image."""
+    if not np.isfinite(box).all():
+        raise ImageError("a box of its labels is not a number", "bad_label")
+    width, height = resolution_wh
+    limit = np.array([width, height, width, height])
+    slack = np.maximum(2, EDGE_TOLERANCE * limit)
+    if (box < -slack).any() or (box > limit + slack).any():
+        xyxy = ", ".join(f"{v:g}" for v in box)
+        raise ImageError(f"the box ({xyxy}) leaves the image of {width} x {height} px", "bad_label")
+    low, high = np.floor(box[:2] + 1e-3), np.ceil(box[2:] - 1e-3)
+    x1, y1 = (int(v) for v in np.clip(low, 0, limit[:2]))
+    x2, y2 = (int(v) for v in np.clip(high, 0, limit[:2]))
+    if x1 >= x2 or y1 >= y2:
+        raise ImageError("a box of its labels is empty", "bad_label")
+    return x1, y1, x2, y2

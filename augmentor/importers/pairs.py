@@ -1,0 +1,156 @@
+"""`pairs`: an image and its mask side by side, or in sibling folders.
+
+`MT_<class>/Imgs/<id>.jpg` with `<id>.png` beside it; `images/a.png` with `masks/a_mask.png`; any
+suffix or prefix, as long as a separator sets it off. The class is the nearest folder that names
+one; without any, everything is of the one class `defect`, and an empty mask means clean.
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from augmentor.importers.names import (
+    IMAGE_FOLDERS,
+    MASK_FOLDERS,
+    MASK_MARKS,
+    class_folder,
+    class_names,
+    is_good,
+)
+from augmentor.importers.scan import Bad, Found, Scan, Tree
+from generator.records import GOOD
+
+NAME = "pairs"
+ONLY_CLASS = "defect"
+
+_MASK_FIRST = {".png": 0, ".gif": 1, ".bmp": 2, ".tif": 3, ".tiff": 3}
+Pairs = dict[Path, tuple[Path, ...]]
+
+
+def recognise(tree: Tree) -> str | None:
+    """At least half of the images that aren't in a clean folder have a mask."""
+    pairs, _ = find_pairs(tree, tree.images)
+    defects = [i for i in pairs if not is_good(class_folder(tree.folders_of(i)) or "")]
+    paired = [i for i in defects if pairs[i]]
+    if not paired or 2 * len(paired) < len(defects):
+        return None
+    image = paired[0]
+    return (
+        f"{len(paired)} of {len(defects)} images have a mask of their own name, such as "
+        f"{tree.name(pairs[image][0])} for {tree.name(image)}"
+    )
+
+
+def scan(tree: Tree) -> Scan:
+    """Find images, masks and classes; see the top of this file."""
+    pairs, orphans = find_pairs(tree, tree.images)
+    return from_pairs(tree, pairs, orphans)
+
+
+def from_pairs(tree: Tree, pairs: Pairs, orphans: Sequence[Path]) -> Scan:
+    """A scan from images and their masks, classes by folder."""
+    out = Scan()
+    folders = {image: class_folder(tree.folders_of(image)) for image in pairs}
+    names, out.notes = class_names(name for name in folders.values() if name is not None)
+    if not names:
+        out.notes.append(f"No folder names a class, so every defect is of class {ONLY_CLASS!r}.")
+    for image, masks in pairs.items():
+        folder = folders[image]
+        label = names[folder] if folder is not None else None
+        if label is None and names:
+            out.bad.append(Bad(image, "no_class", "it lies in no class folder"))
+        elif not masks and label != GOOD:
+            out.bad.append(Bad(image, "no_mask", "no mask of its name was found"))
+        else:
+            out.found.append(Found(image, label, masks))
+    out.bad += [Bad(mask, "no_image", "no image of its name was found") for mask in orphans]
+    return out
+
+
+def find_pairs(tree: Tree, files: Sequence[Path]) -> tuple[Pairs, list[Path]]:
+    """Sort image files into images and masks.
+
+    Returns:
+        Masks by image (empty where it has none), and masks without an image.
+    """
+    masks = {f for f in files if _in_mask_folder(tree, f)}
+    masks |= _same_stem_masks([f for f in files if f not in masks])
+    masks |= _suffixed_masks([f for f in files if f not in masks])
+    images = [f for f in files if f not in masks]
+    exact = {(_place(tree, image), image.stem): image for image in images}
+    by_stem: dict[str, list[Path]] = defaultdict(list)
+    for image in images:
+        by_stem[image.stem].append(image)
+    pairs: dict[Path, list[Path]] = {image: [] for image in images}
+    orphans = []
+    for mask in sorted(masks):
+        place = _place(tree, mask)
+        for stem in _base_stems(mask.stem):
+            near = exact.get((place, stem))
+            if near is None and len(by_stem[stem]) == 1 and _in_mask_folder(tree, mask):
+                near = by_stem[stem][0]
+            if near is not None:
+                pairs[near].append(mask)
+                break
+        else:
+            orphans.append(mask)
+    return {image: tuple(found) for image, found in pairs.items()}, orphans
+
+
+def _in_mask_folder(tree: Tree, path: Path) -> bool:
+    return any(name.lower() in MASK_FOLDERS for name in tree.folders_of(path))
+
+
+def _place(tree: Tree, path: Path) -> tuple[str, ...]:
+    """Folders of a file without those that only tell images from masks."""
+    generic = MASK_FOLDERS | IMAGE_FOLDERS
+    return tuple(n.lower() for n in tree.folders_of(path) if n.lower() not in generic)
+
+
+def _same_stem_masks(files: Sequence[Path]) -> set[Path]:
+    """Of files that differ in their suffix alone, the one in the more mask-like format."""
+    groups: dict[Path, list[Path]] = defaultdict(list)
+    for file in files:
+        groups[file.with_suffix("")].append(file)
+    return {
+        min(group, key=lambda f: (_MASK_FIRST.get(f.suffix.lower(), 9), f.suffix))
+        for group in groups.values()
+        if len(group) == 2
+    }
+
+
+def _suffixed_masks(files: Sequence[Path]) -> set[Path]:
+    """Files named after another one in their folder plus a mark: a known one, or one word that
+    at least half of the folder's other files carry."""
+    by_folder: dict[Path, list[Path]] = defaultdict(list)
+    for file in files:
+        by_folder[file.parent].append(file)
+    masks = set()
+    for group in by_folder.values():
+        stems = {file.stem for file in group}
+        marks: dict[Path, str] = {}
+        for file in group:
+            for stem, mark in _splits(file.stem):
+                if stem in stems:
+                    marks[file] = mark
+                    break
+        counts = Counter(marks.values())
+        for file, mark in marks.items():
+            common = mark.isalpha() and 2 * counts[mark] >= len(group) - counts[mark]
+            if mark in MASK_MARKS or (common and counts[mark] > 1):
+                masks.add(file)
+    return masks
+
+
+def _base_stems(stem: str) -> list[str]:
+    """Stems that the image of a mask may have, likeliest first."""
+    return [stem, *(base for base, _ in _splits(stem))]
+
+
+def _splits(stem: str) -> list[tuple[str, str]]:
+    """A stem without its last or first words, and what was taken off; shortest cut first."""
+    cuts = [match.start() for match in re.finditer(r"[_\-. ]", stem)]
+    out = [(stem[:cut], stem[cut + 1 :].lower()) for cut in reversed(cuts)]
+    out += [(stem[cut + 1 :], stem[:cut].lower()) for cut in cuts]
+    return [(base, mark) for base, mark in out if base]

@@ -1,0 +1,244 @@
+"""Reading what a layout found: each image once, with its labels, into records and bad files."""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from augmentor.errors import ImageError
+from augmentor.images import (
+    MaskEncoding,
+    decode_upright,
+    deep_bits,
+    is_deep,
+    mask_encoding,
+    read_mask,
+)
+from augmentor.importers.instances import Marks, MaskRule, Part, marks_of
+from augmentor.importers.scan import Bad, Found, Scan
+from augmentor.records_io import file_facts
+from generator.files import write_atomic
+from generator.records import GOOD, DefectExample, Instance
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass
+class Reading:
+    """What became of a scan's images.
+
+    Attributes:
+        records: one a distinct content, without masks on disk yet.
+        masks: box-sized masks to write, by their path.
+        bad: files that can't be used.
+        duplicates: (left out, kept) files of identical content and label.
+        facts: size and time of each record's file, by id.
+        hashes: perceptual hash by id, (32,) uint8.
+        notes: sentences for the report.
+        specks: parts of masks that were left out for their size.
+    """
+
+    records: list[DefectExample] = field(default_factory=list)
+    masks: dict[Path, np.ndarray] = field(default_factory=dict)
+    bad: list[Bad] = field(default_factory=list)
+    duplicates: list[tuple[Path, Path]] = field(default_factory=list)
+    facts: dict[str, dict[str, int]] = field(default_factory=dict)
+    hashes: dict[str, np.ndarray] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    specks: int = 0
+
+
+@dataclass(frozen=True)
+class _Kept:
+    record: DefectExample
+    marks: Marks
+
+
+def read_all(
+    scan: Scan, data_dir: Path, threshold: int, on_progress: Progress | None = None
+) -> Reading:
+    """Read every image of a scan once, decoded to the last pixel, with its labels.
+
+    Images that other readers would not take as they are get a normalised copy in
+    `data_dir/images/`; masks stay in memory until the import is known to succeed.
+
+    Args:
+        scan: what the layout found.
+        data_dir: the project's `data/`.
+        threshold: of masks, 0 to 254.
+        on_progress: called with (done, total) after each image.
+    """
+    out = Reading(bad=list(scan.bad))
+    rule = mask_rule(scan.found, threshold, out.notes)
+    bits = deep_bits([f.image for f in scan.found if is_deep(f.image)])
+    if bits is not None:
+        out.notes.append(f"Images of more than 8 bit were scaled from {bits} bit.")
+    kept: dict[str, _Kept] = {}
+    conflicts: set[str] = set()
+    for done, found in enumerate(scan.found, start=1):
+        try:
+            _read_one(found, rule, bits, data_dir, kept, conflicts, out)
+        except ImageError as fault:
+            out.bad.append(Bad(found.image, fault.kind, str(fault)))
+        if on_progress is not None:
+            on_progress(done, len(scan.found))
+    for sha in conflicts:
+        first = kept.pop(sha).record
+        reason = "the same content also has another label"
+        out.bad.append(Bad(first.source_path, "conflict", reason))
+    for item in kept.values():
+        out.records.append(item.record)
+        out.specks += item.marks.specks
+    _drop_masks_of(conflicts, out)
+    return out
+
+
+def mask_rule(found: Sequence[Found], threshold: int, notes: list[str]) -> MaskRule:
+    """Decide for a whole set how its masks are read, and say so in `notes`."""
+    with_masks = [f for f in found if f.masks]
+    files = [mask for f in with_masks if f.label != GOOD for mask in f.masks]
+    encoding = mask_encoding(files, threshold)
+    if not files:
+        return MaskRule(threshold)
+    if encoding == "binary":
+        notes.append(f"Mask values above {threshold} are defect, the others background.")
+        return MaskRule(threshold)
+    notes.append(
+        f"No mask has a value above {threshold}, so mask values are read as class numbers."
+    )
+    return MaskRule(threshold, encoding, _index_names(with_masks, encoding, notes))
+
+
+def _index_names(
+    found: Sequence[Found], encoding: MaskEncoding, notes: list[str]
+) -> dict[tuple[str, int], str]:
+    """Class of each (folder's class, mask value).
+
+    A value alone in a mask is of that mask's folder. Where a mask has several, a value is of the
+    mask's own folder if it also stands alone there, else of the folder where it most often stands
+    alone, else it is a class of its own, `<folder>_<value>`.
+    """
+    alone: dict[int, Counter[str]] = defaultdict(Counter)
+    together: set[tuple[str, int]] = set()
+    for item in found:
+        label = item.label or "defect"
+        values: set[int] = set()
+        for path in item.masks:
+            try:
+                with Image.open(path) as image:
+                    size = image.size
+                values |= set(np.unique(read_mask(path, size, encoding=encoding)).tolist()) - {0}
+            except (ImageError, OSError):
+                continue  # reported when the image is read
+        if len(values) == 1:
+            alone[values.pop()][label] += 1
+        else:
+            together |= {(label, value) for value in values}
+    names = {}
+    for label, value in sorted(together):
+        votes = alone[value]
+        if label in votes:
+            names[label, value] = label
+        elif votes:
+            names[label, value] = min(votes, key=lambda n: (-votes[n], n))
+        else:
+            names[label, value] = f"{label}_{value}"
+    for (label, value), name in names.items():
+        notes.append(f"In masks of {label!r} with several values, {value} is read as {name!r}.")
+    return names
+
+
+def _read_one(
+    found: Found,
+    rule: MaskRule,
+    bits: int | None,
+    data_dir: Path,
+    kept: dict[str, _Kept],
+    conflicts: set[str],
+    out: Reading,
+) -> None:
+    try:
+        data = found.image.read_bytes()
+    except OSError as fault:
+        raise ImageError(f"it can't be read: {fault.strerror}") from None
+    sha = hashlib.sha256(data).hexdigest()
+    if sha in kept:
+        first = kept[sha].record
+        marks = marks_of(found, (first.width, first.height), rule)
+        if marks.key() == kept[sha].marks.key():
+            out.duplicates.append((found.image, first.source_path))
+        else:
+            conflicts.add(sha)
+            other = f"the same content as {first.source_path}, which has another label"
+            out.bad.append(Bad(found.image, "conflict", other))
+        return
+    pixels, grey, changed = decode_upright(data, found.image, bits)
+    height, width = pixels.shape[:2]
+    marks = marks_of(found, (width, height), rule)
+    image_id = sha[:16]
+    image_path = found.image
+    if changed:
+        image_path = data_dir / "images" / f"{image_id}.png"
+        saved = Image.fromarray(pixels[..., 0] if grey else pixels)
+        write_atomic(image_path, lambda temporary: saved.save(temporary, compress_level=3))
+    kept[sha] = _Kept(
+        DefectExample(
+            id=image_id,
+            sha256=sha,
+            image_path=image_path,
+            source_path=found.image,
+            width=width,
+            height=height,
+            grey=grey,
+            label=marks.label,
+            instances=_instances(marks.parts, pixels, data_dir / "masks" / image_id, out),
+        ),
+        marks,
+    )
+    out.facts[image_id] = file_facts(found.image)
+    out.hashes[image_id] = perceptual_hash(pixels)
+
+
+def _instances(
+    parts: Sequence[Part], pixels: np.ndarray, folder: Path, out: Reading
+) -> tuple[Instance, ...]:
+    """Instances of one image; a bare box gets a proposed mask, marked approximate."""
+    instances = []
+    for number, part in enumerate(parts):
+        mask, kind = part.mask, part.kind
+        if mask is None:
+            from generator.box_masks import propose_mask
+
+            mask, kind = propose_mask(pixels, part.box_xyxy), "approximate"
+        path = folder / f"{number}.png"
+        out.masks[path] = mask
+        instances.append(
+            Instance(
+                class_name=part.class_name, box_xyxy=part.box_xyxy, mask_path=path, mask_kind=kind
+            )
+        )
+    return tuple(instances)
+
+
+def _drop_masks_of(shas: set[str], out: Reading) -> None:
+    ids = {sha[:16] for sha in shas}
+    out.masks = {path: mask for path, mask in out.masks.items() if path.parent.name not in ids}
+
+
+def perceptual_hash(pixels: np.ndarray) -> np.ndarray:
+    """Difference hash of 256 bit: signs of horizontal steps in a 17 x 16 miniature.
+
+    Args:
+        pixels: (H, W, 3) uint8.
+
+    Returns:
+        (32,) uint8, packed bits; compare by the number that differ.
+    """
+    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+    small = cv2.resize(grey, (17, 16), interpolation=cv2.INTER_AREA).astype(np.int16)
+    return np.packbits(small[:, 1:] > small[:, :-1])

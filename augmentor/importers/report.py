@@ -1,0 +1,170 @@
+"""`import_report.json`: counts, every file that was refused with its reason, and what was decided.
+
+Keys: `schema`, `status` (`done` or `refused`), `inputs` (hash of files and settings), `layout`,
+`layout_reason`, the settings, `classes`, `images` (by label), `instances` (by class), `splits`
+(by label and side), `mask_kinds`, `bad_counts` (by kind), `bad` (path, kind, reason), `duplicates`
+(left out, kept), `specks`, `near_duplicates`, `other_files` (by suffix), `notes`, `warnings`.
+"""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from augmentor.errors import SourceError
+from augmentor.importers.read import Reading
+from augmentor.importers.scan import BAD_KINDS, Bad, Scan, Tree
+from augmentor.records_io import RECORDS, REPORT
+from augmentor.splits import split_warnings
+from generator.records import GOOD, DefectExample
+
+NEAR_BITS = 12
+"""Two images are near-identical if at most this many of the 256 bits of their hashes differ."""
+
+MOST_COMPARED = 20_000
+"""Above this many images near-duplicates are not looked for (and the report says so)."""
+
+
+def build_report(
+    tree: Tree,
+    scan: Scan,
+    reading: Reading,
+    records: Sequence[DefectExample],
+    head: Mapping[str, Any],
+    on_bad: str,
+) -> dict[str, Any]:
+    """Content of `import_report.json`; its `status` says whether the import may go on.
+
+    Raises:
+        SourceError: there is no usable defect image at all and no bad file to blame.
+    """
+    images = Counter(r.label for r in records)
+    instances = Counter(i.class_name for r in records for i in r.instances)
+    classes = _classes(scan, records)
+    warnings = split_warnings(records, val=head["val"], test=head["test"], shots=head["shots"])
+    near, sentences = near_duplicates(records, reading.hashes, tree)
+    if not reading.bad and not classes:
+        raise SourceError(
+            f"{tree.root} holds no defect image: all {len(records)} are read as clean; check "
+            "--layout, or the names of the class folders."
+        )
+    refused = bool(reading.bad) and (on_bad == "error" or not classes)
+    splits: dict[str, Counter[str]] = defaultdict(Counter)
+    for record in records:
+        splits[record.label][record.split or "none"] += 1
+    return {
+        "schema": 1,
+        "status": "refused" if refused else "done",
+        "source": str(tree.root),
+        **head,
+        "classes": classes,
+        "images": dict(images),
+        "instances": dict(instances),
+        "splits": {label: dict(sides) for label, sides in splits.items()},
+        "mask_kinds": dict(Counter(i.mask_kind for r in records for i in r.instances)),
+        "bad_counts": dict(Counter(b.kind for b in reading.bad)),
+        "bad": [_line(b, tree) for b in sorted(reading.bad, key=lambda b: b.path)],
+        "duplicates": [[tree.name(a), tree.name(b)] for a, b in reading.duplicates],
+        "specks": reading.specks,
+        "near_duplicates": near,
+        "other_files": tree.others(),
+        "notes": [*scan.notes, *reading.notes, *_more_notes(reading, records)],
+        "warnings": [*warnings, *sentences],
+    }
+
+
+def refusal(report: Mapping[str, Any], path: Path) -> str:
+    """The one sentence for a refused import: counts by kind, first files, what to type next."""
+    counts = ", ".join(
+        f"{n} x {BAD_KINDS[kind]}" for kind, n in sorted(report["bad_counts"].items())
+    )
+    first = "; ".join(f"{b['path']}: {b['reason']}" for b in report["bad"][:3])
+    if report["classes"]:
+        more = "mend them, or run again with --on-bad skip to leave them out"
+    else:
+        more = "without them no defect image is left"
+    total = len(report["bad"])
+    files = "1 file" if total == 1 else f"{total} files"
+    return (
+        f"{files} in {report['source']} can't be used ({counts}), first {first}; all of them are "
+        f"listed in {path}; {more}."
+    )
+
+
+def report_done(data_dir: Path, inputs: str) -> dict[str, Any] | None:
+    """The report of a finished import of the same inputs, if there is one."""
+    path = data_dir / REPORT
+    if not path.exists() or not (data_dir / RECORDS).exists():
+        return None
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return None
+    same = report.get("inputs") == inputs and report.get("status") == "done"
+    return report if same else None
+
+
+def near_duplicates(
+    records: Sequence[DefectExample], hashes: Mapping[str, np.ndarray], tree: Tree
+) -> tuple[dict[str, Any], list[str]]:
+    """Pairs of near-identical photographs on different sides of the split (train and reserve
+    count as one), found by a difference hash: a warning, not a verdict."""
+    kept = [r for r in records if r.id in hashes]
+    if len(kept) > MOST_COMPARED:
+        return {"checked": False}, [
+            f"Near-identical photographs were not looked for among {len(kept)} images."
+        ]
+    if len(kept) < 2:
+        return {"checked": True, "pairs": 0, "examples": []}, []
+    bits = np.stack([hashes[r.id] for r in kept])
+    sides = np.array([{"val": 1, "test": 2}.get(r.split or "", 0) for r in kept])
+    total = 0
+    examples: list[list[str]] = []
+    for k in range(len(kept) - 1):
+        apart = np.flatnonzero(sides[k + 1 :] != sides[k]) + k + 1
+        distance = np.bitwise_count(bits[apart] ^ bits[k]).sum(1)
+        for other in apart[distance <= NEAR_BITS]:
+            total += 1
+            if len(examples) < 20:
+                examples.append([tree.name(kept[i].source_path) for i in (k, int(other))])
+    report = {"checked": True, "pairs": total, "examples": examples}
+    if not total:
+        return report, []
+    return report, [
+        f"{total} pairs of near-identical photographs stand on different sides of the split, such "
+        f"as {examples[0][0]} and {examples[0][1]}; if they show the same part, import again with "
+        "--group-by REGEX."
+    ]
+
+
+def _classes(scan: Scan, records: Sequence[DefectExample]) -> list[str]:
+    """Defect classes that occur, in the source's own order where it has one, else by name."""
+    present = {i.class_name for r in records for i in r.instances}
+    present |= {r.label for r in records if r.label != GOOD}
+    order = [name for name in scan.classes or () if name in present]
+    return order + sorted(present - set(order))
+
+
+def _more_notes(reading: Reading, records: Sequence[DefectExample]) -> list[str]:
+    notes = []
+    if reading.duplicates:
+        n = len(reading.duplicates)
+        notes.append(f"{n} files repeat the content of another with the same label; one was kept.")
+    if reading.specks:
+        notes.append(f"{reading.specks} specks of masks under 9 px were left out.")
+    approximate = sum(i.mask_kind == "approximate" for r in records for i in r.instances)
+    if approximate:
+        notes.append(f"{approximate} masks were proposed from boxes and are approximate.")
+    if not any(r.is_clean for r in records):
+        notes.append("There is no clean image: backgrounds will come from defect-free regions.")
+    normalised = sum(r.image_path != r.source_path for r in records)
+    if normalised:
+        notes.append(f"{normalised} images were normalised to upright 8-bit grey or RGB copies.")
+    return notes
+
+
+def _line(bad: Bad, tree: Tree) -> dict[str, str]:
+    return {"path": tree.name(bad.path), "kind": bad.kind, "reason": bad.reason}

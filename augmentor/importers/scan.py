@@ -1,0 +1,145 @@
+"""What a layout finds in a folder, before any image is decoded.
+
+A layout is a module with `NAME`, `recognise(tree) -> str | None` (why the folder is of that
+layout, in one sentence) and `scan(tree) -> Scan`. Nothing is dropped on the way: a file is found,
+bad with its reason, or counted among the others.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from augmentor.errors import SourceError
+from augmentor.images import IMAGE_SUFFIXES
+
+BAD_KINDS = {
+    "unreadable": "unreadable image",
+    "too_large": "image over the size limit",
+    "unreadable_mask": "unreadable mask",
+    "mask_size": "mask of another shape than its image",
+    "empty_mask": "empty mask under a defect class",
+    "mask_under_clean": "mask with a defect under a clean image",
+    "no_mask": "defect image without a mask",
+    "no_label": "image without a label",
+    "no_image": "label without its image",
+    "unknown_class": "label of an unknown class",
+    "bad_label": "label that can't be read or lies outside its image",
+    "conflict": "identical image with conflicting labels",
+    "no_class": "image outside the class folders",
+}
+"""Kinds of bad input, as counted in the import report, and what each is called."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One labelled defect: a box, polygons or COCO run lengths, in pixels (or shares of the
+    image's sides where `Found.normalised`)."""
+
+    class_name: str
+    box_xyxy: tuple[float, float, float, float] | None = None
+    polygons: tuple[tuple[float, ...], ...] = ()
+    rle: Any = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """One image and what its layout knows about it.
+
+    Attributes:
+        image: the file.
+        label: `good` or a class, from the folder; None: follows from masks or shapes.
+        masks: pixel masks, which together show all defects of the image.
+        shapes: from an annotation file; empty for an image that it declares clean; None where
+            the layout has no shapes.
+        size_wh: of the image, as the annotation says; checked against the file.
+        normalised: shapes are in shares of width and height.
+    """
+
+    image: Path
+    label: str | None = None
+    masks: tuple[Path, ...] = ()
+    shapes: tuple[Shape, ...] | None = None
+    size_wh: tuple[int, int] | None = None
+    normalised: bool = False
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A file that can't be used, the heading it is counted under (`BAD_KINDS`) and why."""
+
+    path: Path
+    kind: str
+    reason: str
+
+
+@dataclass
+class Scan:
+    """Everything that a layout found. `classes` keeps the source's own order where it has one."""
+
+    found: list[Found] = field(default_factory=list)
+    bad: list[Bad] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    classes: tuple[str, ...] | None = None
+
+
+class Tree:
+    """The files under a folder, listed once.
+
+    Attributes:
+        root: the folder, absolute.
+        files: all visible files, sorted by their path.
+        images: those of them with an image's suffix.
+    """
+
+    def __init__(self, root: Path) -> None:
+        if not root.exists():
+            raise SourceError(f"{root} does not exist; check the path you gave to augment import.")
+        if not root.is_dir():
+            raise SourceError(f"{root} is a file; give augment import the folder that holds it.")
+        self.root = root.absolute()
+        self.files = sorted(_walk(self.root), key=lambda path: path.as_posix())
+        self.images = [p for p in self.files if p.suffix.lower() in IMAGE_SUFFIXES]
+        if not self.images:
+            what = "holds no files" if not self.files else "holds no images"
+            raise SourceError(
+                f"{root} {what} ({', '.join(sorted(IMAGE_SUFFIXES))} are read); check the path "
+                "you gave to augment import."
+            )
+
+    def folders_of(self, path: Path) -> tuple[str, ...]:
+        """Names of the folders between the root and a file."""
+        return path.relative_to(self.root).parts[:-1]
+
+    def name(self, path: Path) -> str:
+        """A file's path below the root, for sentences and reports."""
+        return (
+            path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
+        )
+
+    def with_suffix(self, *suffixes: str) -> list[Path]:
+        """Files with one of the suffixes."""
+        return [p for p in self.files if p.suffix.lower() in suffixes]
+
+    def others(self) -> dict[str, int]:
+        """Files that no layout reads, counted by suffix."""
+        known = IMAGE_SUFFIXES | {".xml", ".json", ".txt", ".yaml", ".yml"}
+        return dict(Counter(p.suffix.lower() for p in self.files if p.suffix.lower() not in known))
+
+
+def _walk(root: Path) -> Iterable[Path]:
+    """Visible files under `root`; linked folders are followed, each once."""
+    seen = set()
+    for folder, names, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        names[:] = [] if real in seen else [n for n in names if not _hidden(n)]
+        if real in seen:
+            continue
+        seen.add(real)
+        yield from (Path(folder, name) for name in files if not _hidden(name))
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")

@@ -1,0 +1,194 @@
+"""The one split of a project: deterministic, stratified, grouped, by content.
+
+Rule, in full. A unit is a group (`DefectExample.group`) or, without one, a single image; identical
+content is one unit by construction (an id is a content hash). Units are ordered by the hash of
+(seed, unit), never by file name or listing order, and belong to the class that most of their
+images have. Each class, the clean one included, fills test, then val, then train, to the nearest
+unit of its share; a class of three units or more has at least one on every side that is asked for;
+of two units one is trained on and one tested; a single one is trained on. With `shots`, each
+defect class keeps the first K images of its train side in that same order, so that K = 5 is a
+subset of K = 12, and the rest is put aside as `reserve`.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from augmentor.errors import LeakError, SplitError
+from generator.files import sha256_of
+from generator.records import GOOD, DefectExample, Split
+
+RULE = "sha256(seed, group or content), stratified by class, groups kept whole"
+
+
+def assign(
+    records: Sequence[DefectExample],
+    *,
+    seed: int,
+    val: float,
+    test: float,
+    shots: int | None = None,
+) -> dict[str, Split]:
+    """Give every record its side, by the rule at the top of this file.
+
+    Args:
+        records: with unique ids, in any order; only id, sha256, label and group count.
+        seed: of the order.
+        val, test: shares of the images of each class, 0 to 1, together below 1.
+        shots: defect images a class kept for training, at least 1; None: all.
+
+    Returns:
+        Side by id, for every record.
+
+    Raises:
+        SplitError: shares or shots out of range.
+    """
+    _check_arguments(val, test, shots)
+    units: dict[str, list[DefectExample]] = defaultdict(list)
+    for record in records:
+        units[_unit(record)].append(record)
+    by_class: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(units, key=lambda name: sha256_of([seed, name])):
+        by_class[_majority(units[name])].append(name)
+    sides: dict[str, Split] = {}
+    for label, names in by_class.items():
+        sizes = [len(units[name]) for name in names]
+        for name, side in zip(names, _fill(sizes, val, test), strict=True):
+            sides.update({record.id: side for record in units[name]})
+        if shots is not None and label != GOOD:
+            trained = [units[n] for n in names if sides[units[n][0].id] == "train"]
+            sides.update(_put_aside(trained, shots))
+    return sides
+
+
+def check_no_leak(records: Iterable[DefectExample]) -> None:
+    """Refuse records of which one content or one group stands on two sides.
+
+    Raises:
+        LeakError: with the files and their sides; also for a record without a side.
+    """
+    seen: dict[tuple[str, str], DefectExample] = {}
+    for record in records:
+        if record.split is None:
+            raise LeakError(f"{record.source_path} has no side; run: augment import")
+        keys = [("content", record.sha256)]
+        if record.group is not None:
+            keys.append(("group", record.group))
+        for kind, value in keys:
+            first = seen.setdefault((kind, value), record)
+            if first.split != record.split:
+                what = "the same content" if kind == "content" else f"the same group ({value})"
+                raise LeakError(
+                    f"{first.source_path} ({first.split}) and {record.source_path} "
+                    f"({record.split}) are {what} on two sides of the split; run augment import "
+                    "again."
+                )
+
+
+def split_warnings(
+    records: Iterable[DefectExample], *, val: float, test: float, shots: int | None = None
+) -> list[str]:
+    """Sentences on classes that are missing on a side, or have other than K shots."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for record in records:
+        counts[record.label][record.split or "none"] += 1
+    wanted = ["train", *(["val"] if val > 0 else []), *(["test"] if test > 0 else [])]
+    sentences = []
+    for label, sides in sorted(counts.items()):
+        missing = [side for side in wanted if not sides[side]]
+        if missing:
+            n = sum(sides.values())
+            sentences.append(
+                f"Class {label!r} ({n} image{'s' if n != 1 else ''}) has none in "
+                f"{' and '.join(missing)}."
+            )
+        if shots is not None and label != GOOD and sides["train"] not in (0, shots):
+            sentences.append(
+                f"Class {label!r} trains on {sides['train']} images instead of {shots}."
+            )
+    return sentences
+
+
+def splits_document(
+    records: Iterable[DefectExample], arguments: Mapping[str, Any], files: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Content of `splits.json`: seed, rule, and the hash and side of every file.
+
+    Args:
+        records: with sides.
+        arguments: seed, val, test, shots, group_by.
+        files: by id, more about a record's file (size and time), kept beside its hash.
+    """
+    return {
+        "schema": 1,
+        "rule": RULE,
+        **arguments,
+        "files": [
+            {
+                "id": record.id,
+                "sha256": record.sha256,
+                "path": str(record.source_path),
+                "group": record.group,
+                "label": record.label,
+                "split": record.split,
+                **files.get(record.id, {}),
+            }
+            for record in records
+        ],
+    }
+
+
+def _check_arguments(val: float, test: float, shots: int | None) -> None:
+    if not (0 <= val < 1 and 0 <= test < 1 and val + test < 1):
+        raise SplitError(
+            f"val and test are shares from 0 to 1 that leave something to train on, got "
+            f"val={val}, test={test}; try --val 0.2 --test 0.2."
+        )
+    if shots is not None and shots < 1:
+        raise SplitError(f"--shots must be at least 1, got {shots}; leave it out to keep all.")
+
+
+def _unit(record: DefectExample) -> str:
+    return f"group:{record.group}" if record.group is not None else f"content:{record.sha256}"
+
+
+def _majority(unit: Sequence[DefectExample]) -> str:
+    """The commonest label of a unit; of equals a defect before good, then the first by name."""
+    counts = Counter(record.label for record in unit)
+    return min(counts, key=lambda label: (-counts[label], label == GOOD, label))
+
+
+def _fill(sizes: Sequence[int], val: float, test: float) -> list[Split]:
+    """Sides for units of the given sizes, in order."""
+    total, free = sum(sizes), list(range(len(sizes)))
+    sides: list[Split] = ["train"] * len(sizes)
+    wanted: list[tuple[Split, float]] = [("test", test), ("val", val)]
+    wanted = [(side, share) for side, share in wanted if share > 0]
+    if len(sizes) == 1:
+        return sides
+    if len(sizes) == 2:
+        wanted = wanted[:1]
+    for position, (side, share) in enumerate(wanted):
+        target, filled = share * total, 0
+        keep = len(wanted) - position  # one unit each for the sides still to come, and for train
+        for unit in list(free):
+            if len(free) <= keep or filled + sizes[unit] / 2 > target:
+                continue
+            sides[unit], filled = side, filled + sizes[unit]
+            free.remove(unit)
+        if not filled:
+            smallest = min(free, key=lambda unit: sizes[unit])
+            sides[smallest] = side
+            free.remove(smallest)
+    return sides
+
+
+def _put_aside(units: Sequence[Sequence[DefectExample]], shots: int) -> dict[str, Split]:
+    """All of a class's train side but its first `shots` images; whole units, at least one kept."""
+    kept, aside = 0, {}
+    for unit in units:
+        if kept == 0 or kept + len(unit) <= shots:
+            kept += len(unit)
+        else:
+            aside.update({record.id: "reserve" for record in unit})
+    return aside  # type: ignore[return-value]
