@@ -1,0 +1,96 @@
+"""Writing the mixed dataset out: for our own detectors, and for other tools."""
+
+from collections.abc import Callable, Mapping, Sequence, Set
+from functools import partial
+from pathlib import Path
+from typing import Literal, get_args
+
+from augmentor.errors import ExportError
+from augmentor.exporters.coco import write_coco
+from augmentor.exporters.collect import Wanted, collect
+from augmentor.exporters.folder import replaced_folder
+from augmentor.exporters.folders import write_folders
+from augmentor.exporters.mvtec import write_mvtec
+from augmentor.exporters.voc import write_voc
+from augmentor.exporters.yolo import write_training, write_yolo
+from augmentor.items import PoolSample
+from generator.records import DefectExample
+
+__all__ = ["FORMATS", "Format", "PoolSample", "export_dataset", "write_training_export"]
+
+Format = Literal["yolo", "yolo-seg", "coco", "voc", "mvtec", "folders"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+_WRITERS: dict[str, Callable[[Path, Wanted], None]] = {
+    "yolo": partial(write_yolo, task="detect"),
+    "yolo-seg": partial(write_yolo, task="segment"),
+    "coco": write_coco,
+    "voc": write_voc,
+    "mvtec": write_mvtec,
+    "folders": write_folders,
+}
+
+
+def write_training_export(
+    folder: Path,
+    *,
+    name: str,
+    classes: Sequence[str],
+    records: Sequence[DefectExample],
+    samples: Sequence[PoolSample] = (),
+    arms: Mapping[str, Set[str]] | None = None,
+    notes: Sequence[str] = (),
+) -> Path:
+    """Write what detectors are trained on; the format is described in docs/formats.md.
+
+    The same arguments give the same bytes. A killed run leaves the old export or the new one.
+
+    Args:
+        folder: where; an export that is there already is replaced.
+        name: of the dataset.
+        classes: defect classes in label order.
+        records: real images of all splits; `reserve` is left out unless an arm holds it.
+        samples: synthetic samples; all become training images.
+        arms: for each arm, the ids of the training images (real and synthetic) that it trains
+            on; what is in no arm is left out. None: one training split for all.
+        notes: sentences for whoever reads the export.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ExportError: the folder holds something else, or ids are twice there or unknown.
+        SourceError: an image or mask is gone or unreadable, or a defect has no place.
+        DiskError: no space left, or no right to write.
+    """
+    wanted = collect(name, classes, records, samples, arms, notes)
+    with replaced_folder(folder) as temporary:
+        write_training(temporary, wanted)
+    return folder
+
+
+def export_dataset(
+    folder: Path,
+    format: Format,
+    *,
+    name: str,
+    classes: Sequence[str],
+    records: Sequence[DefectExample],
+    samples: Sequence[PoolSample] = (),
+    notes: Sequence[str] = (),
+) -> Path:
+    """Write the dataset for other tools, with a `manifest.jsonl` of where each image came from.
+
+    `yolo` (boxes), `yolo-seg` (polygons, IoU with the mask above 0.98), `coco` (run-length
+    masks, exact), `voc`, `mvtec`, `folders` (one folder a class). See `write_training_export`
+    for the arguments and for what is raised.
+
+    Raises:
+        ExportError: also where the format can't hold what the dataset has.
+    """
+    if format not in _WRITERS:
+        raise ExportError(f"Unknown format {format!r}; choose one of {', '.join(FORMATS)}.")
+    wanted = collect(name, classes, records, samples, None, notes)
+    with replaced_folder(folder) as temporary:
+        _WRITERS[format](temporary, wanted)
+    return folder

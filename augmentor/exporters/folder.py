@@ -1,0 +1,128 @@
+"""A folder that is written whole or not at all, and images that are linked into it."""
+
+import ctypes
+import errno
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from augmentor.errors import ExportError, SourceError, disk_errors
+
+MARKER = "manifest.jsonl"
+"""Every export has one; a folder without it is not ours to replace."""
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+
+
+@contextmanager
+def replaced_folder(folder: Path) -> Iterator[Path]:
+    """Give an empty temporary sibling to fill, and put it in the place of `folder` at the end.
+
+    The old and the new folder change places in one step, so that whoever looks, or is killed,
+    finds the one or the other.
+
+    Raises:
+        ExportError: `folder` holds something that is not an export.
+        DiskError: no space, or no right to write.
+    """
+    folder = folder.absolute()
+    if folder.exists() and not (folder / MARKER).is_file() and not _is_empty(folder):
+        raise ExportError(
+            f"{folder} holds files that are not an export; choose an empty or new folder."
+        )
+    with disk_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(folder)
+        temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+        temporary.mkdir()
+        try:
+            yield temporary
+            _put_in_place(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def link_image(source: Path, target: Path) -> None:
+    """Hard-link `source` to `target`, or copy it where the file system doesn't allow a link.
+
+    A JPEG that lacks its end marker is copied: ultralytics mends such files in place, which
+    through a link would change the user's own picture.
+
+    Raises:
+        SourceError: there is no such image any more.
+    """
+    try:
+        if _is_cut_jpeg(source):
+            shutil.copyfile(source, target)
+            return
+        try:
+            os.link(source, target)
+        except OSError as fault:
+            if fault.errno in (errno.ENOENT, errno.ENOSPC, errno.EDQUOT):
+                raise
+            shutil.copyfile(source, target)
+    except FileNotFoundError:
+        raise SourceError(
+            f"{source} is gone; bring it back, or run `augment import` again."
+        ) from None
+
+
+def check_folder_names(classes: Sequence[str]) -> None:
+    """Raise ExportError for a class that can't be the name of a folder."""
+    if faulty := [name for name in classes if name.startswith(".") or "/" in name or not name]:
+        raise ExportError(
+            f"Class {faulty[0]!r} can't be the name of a folder; type `augment export --format "
+            "coco`, or rename the class."
+        )
+
+
+def _is_cut_jpeg(path: Path) -> bool:
+    with path.open("rb") as stream:
+        if stream.read(2) != _JPEG_START:
+            return False
+        stream.seek(-2, os.SEEK_END)
+        return stream.read(2) != _JPEG_END
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what killed runs left beside `folder`; that of a living one is not touched."""
+    for leftover in folder.parent.glob(f".{folder.name}.*.tmp"):
+        pid = leftover.name.split(".")[-2]
+        if pid.isdigit() and (int(pid) == os.getpid() or not _is_alive(int(pid))):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    with suppress(PermissionError):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+    return True
+
+
+def _put_in_place(temporary: Path, folder: Path) -> None:
+    if not folder.exists():
+        temporary.rename(folder)
+    elif not _exchange(temporary, folder):
+        # A system that can't exchange two folders: for a moment there is neither, never a half.
+        old = temporary.with_suffix(".old")
+        folder.rename(old)
+        temporary.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(a: Path, b: Path) -> bool:
+    """Let two folders change places in one step (Linux); False where that isn't possible."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    if rename is None:
+        return False
+    done = rename(_AT_FDCWD, os.fsencode(a), _AT_FDCWD, os.fsencode(b), _RENAME_EXCHANGE)
+    return bool(done == 0)

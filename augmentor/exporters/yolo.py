@@ -1,0 +1,98 @@
+"""YOLO folders: what detectors are trained on, and what `augment export --format yolo` writes."""
+
+from pathlib import Path
+
+import yaml
+
+from augmentor.errors import ExportError
+from augmentor.exporters.collect import (
+    SPLITS,
+    Task,
+    Wanted,
+    hash_of,
+    image_name,
+    manifest_line,
+    provenance,
+)
+from augmentor.exporters.folder import link_image
+from augmentor.exporters.polygons import mask_to_polygon, yolo_line
+from augmentor.items import Item
+from generator.files import write_json, write_lines
+
+APPROXIMATE = (
+    "Some masks are missing or were only proposed from boxes, so the labels are boxes, not "
+    "polygons."
+)
+NO_PLACE = "The images have labels, but no place of the defect is known: classification only."
+
+
+def write_training(folder: Path, wanted: Wanted) -> None:
+    """Fill `folder` with a training export (docs/formats.md)."""
+    task = wanted.task
+    own_notes = {"segment": (), "detect": (APPROXIMATE,), "classify": (NO_PLACE,)}[task]
+    _write(folder, wanted, task, with_provenance=False)
+    content = {
+        "schema": 1,
+        "name": wanted.name,
+        "classes": list(wanted.classes),
+        "task": task,
+        "arms": list(wanted.arms),
+        "notes": [*wanted.notes, *own_notes],
+    }
+    write_json(folder / "export.json", content)
+
+
+def write_yolo(folder: Path, wanted: Wanted, task: Task) -> None:
+    """Fill `folder` with a plain YOLO dataset.
+
+    Raises:
+        ExportError: the dataset has no boxes, or polygons are asked for and masks are missing.
+    """
+    if wanted.task == "classify":
+        raise ExportError(
+            "The images have labels only, no boxes; type `augment export --format folders`."
+        )
+    _write(folder, wanted, task, with_provenance=True)
+
+
+def _write(folder: Path, wanted: Wanted, task: Task, with_provenance: bool) -> None:
+    for split in SPLITS:
+        (folder / "images" / split).mkdir(parents=True)
+        (folder / "labels" / split).mkdir(parents=True)
+    lines = []
+    for item, arms in wanted.items():
+        name = image_name(item)
+        image = f"images/{item.split}/{name}"
+        label = f"labels/{item.split}/{item.id}.txt"
+        link_image(item.image_path, folder / image)
+        (folder / label).write_text(_label_text(item, wanted, task), encoding="utf-8")
+        line = manifest_line(item, arms, wanted.classes)
+        line |= {"image": image, "label": label, "sha256": hash_of(item, folder / image)}
+        lines.append(line | ({"provenance": provenance(item)} if with_provenance else {}))
+    write_lines(folder / "manifest.jsonl", lines)
+    # Without `path`, ultralytics takes the folder of the file itself: an export can be moved.
+    data = {split: f"images/{split}" for split in SPLITS}
+    text = yaml.safe_dump(data | {"names": dict(enumerate(wanted.classes))}, sort_keys=False)
+    (folder / "data.yaml").write_text(text, encoding="utf-8")
+
+
+def _label_text(item: Item, wanted: Wanted, task: Task) -> str:
+    if task == "classify":
+        return ""
+    lines = []
+    for label in item.labels:
+        index = wanted.classes.index(label.class_name)
+        x1, y1, x2, y2 = label.box_xyxy
+        if task == "detect":
+            centre = ((x1 + x2) / 2 / item.width, (y1 + y2) / 2 / item.height)
+            size = ((x2 - x1) / item.width, (y2 - y1) / item.height)
+            lines.append(" ".join([str(index), *(f"{v:.7f}" for v in (*centre, *size))]))
+        elif label.mask is None:
+            raise ExportError(
+                f"Image {item.id} has a box without a mask, so there is no polygon of it; "
+                "type `augment export --format yolo`."
+            )
+        else:
+            polygon = mask_to_polygon(label.mask, (x1, y1))
+            lines.append(yolo_line(index, polygon, item.width, item.height))
+    return "".join(line + "\n" for line in lines)
