@@ -105,7 +105,7 @@ def test_shares_must_add_up_to_one(shares):
 
 
 def test_unknown_labels_are_refused():
-    with pytest.raises(SourceError, match="'dent'.*pit, scratch, stain"):
+    with pytest.raises(SourceError, match=r"'dent'.*pit, scratch, stain"):
         plan_mix(train_split(dent=3), 0.5, classes=CLASSES, shares={"compact": 1})
 
 
