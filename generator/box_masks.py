@@ -78,10 +78,11 @@ def _grab(window: np.ndarray, inner: Box) -> np.ndarray:
     labels = np.full(small.shape[:2], cv2.GC_BGD, dtype=np.uint8)
     labels[b:d, a:c] = np.where(seeds, cv2.GC_PR_FGD, cv2.GC_PR_BGD)
     cv2.setRNGSeed(0)
-    models = np.zeros((1, 65)), np.zeros((1, 65))
+    background, defect = np.zeros((1, 65)), np.zeros((1, 65))
+    unused = (0, 0, 1, 1)
     # fewer pixels than colour models, or colours without any spread, are an error to OpenCV
     with contextlib.suppress(cv2.error):
-        cv2.grabCut(smooth, labels, None, *models, 2, cv2.GC_INIT_WITH_MASK)
+        cv2.grabCut(smooth, labels, unused, background, defect, 2, cv2.GC_INIT_WITH_MASK)
     cut = np.isin(labels[b:d, a:c], (cv2.GC_FGD, cv2.GC_PR_FGD))
     # On low contrast GrabCut may give up the defect altogether; its seeds are then the answer.
     found = cut if _plausible(cut) else seeds

@@ -32,7 +32,7 @@ class ExampleReader:
         Raises:
             ExampleError: the file is missing, can't be decoded, or is not of the recorded size.
         """
-        kept = self._keep(("image", example.id), lambda: self._read_image(example))
+        kept = self.keep(("image", example.id), lambda: self._read_image(example))
         return cv2.cvtColor(kept, cv2.COLOR_GRAY2RGB) if kept.ndim == 2 else kept
 
     def foreground(self, example: DefectExample) -> np.ndarray:
@@ -41,7 +41,7 @@ class ExampleReader:
         Raises:
             ExampleError: as `image`; or the region of interest is empty.
         """
-        return self._keep(("foreground", example.id), lambda: self._find_foreground(example))
+        return self.keep(("foreground", example.id), lambda: self._find_foreground(example))
 
     def mask(self, example: DefectExample, instance: Instance) -> np.ndarray:
         """Bool array of the instance's box; proposed from the box where no mask is recorded.
@@ -82,7 +82,8 @@ class ExampleReader:
             )
         return roi
 
-    def _keep(self, key: tuple[str, str], make: Callable[[], np.ndarray]) -> np.ndarray:
+    def keep(self, key: tuple[str, str], make: Callable[[], np.ndarray]) -> np.ndarray:
+        """The array known as `key`; made, and kept as long as the budget allows, if it is not."""
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]

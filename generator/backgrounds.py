@@ -1,0 +1,132 @@
+"""What is painted on: clean images, or the defect-free parts of images with defects."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from generator.errors import ExampleError
+from generator.images import ExampleReader
+from generator.placement import Ground, ground_of
+from generator.records import Box, DefectExample, Instance
+
+GRID = 48
+"""Cells along the longer side, in which the largest defect-free rectangle is looked for."""
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A background, or a region of one, without its pixels."""
+
+    example: DefectExample
+    ground: Ground
+    region_xyxy: Box | None = None
+    carried: tuple[Instance, ...] = ()
+
+    @property
+    def size_wh(self) -> tuple[int, int]:
+        """Width and height of what is painted on, pixels."""
+        height, width = self.ground.foreground.shape
+        return width, height
+
+
+class Backgrounds:
+    """Draws surfaces from the clean images, or where there are none, from the defect images.
+
+    Raises:
+        ExampleError: (when drawing) no image has both a known place of its defects and pixels
+            to paint on.
+    """
+
+    def __init__(
+        self, examples: Sequence[DefectExample], reader: ExampleReader, clearance_px: int
+    ) -> None:
+        self.clearance_px = clearance_px
+        self._reader = reader
+        self._regions: dict[str, Box | None] = {}
+        self._clean = [e for e in examples if e.is_clean]
+        # an image whose defects have no place may not be painted on: nobody knows what is free
+        self._used = [e for e in examples if e.instances]
+
+    def draw(self, rng: np.random.Generator, least_region_px: int, late: float = 0.0) -> Surface:
+        """Draw a surface.
+
+        Without clean images: the largest defect-free rectangle of a random defect image where
+        its shorter side is at least `least_region_px`; else the whole image with the defects it
+        has. `late` above one half prefers whole images, where a large shape may still fit.
+        """
+        if self._clean:
+            example = self._clean[int(rng.integers(len(self._clean)))]
+            return Surface(example, ground_of(self._reader.foreground(example)))
+        if not self._used:
+            raise ExampleError(
+                "There is no image to paint on: import clean images, or boxes of the defects."
+            )
+        example = self._used[int(rng.integers(len(self._used)))]
+        whole = rng.random() < max(0.0, late - 0.5)
+        region = None if whole else self._region(example)
+        foreground = self._reader.foreground(example)
+        if region is not None:
+            x1, y1, x2, y2 = region
+            if min(x2 - x1, y2 - y1) >= least_region_px and foreground[y1:y2, x1:x2].mean() > 0.5:
+                return Surface(example, ground_of(foreground[y1:y2, x1:x2]), region)
+        taken = self.defects(example)
+        size = 2 * self.clearance_px + 1
+        wide = cv2.dilate(taken.view(np.uint8), np.ones((size, size), np.uint8)) > 0
+        return Surface(example, ground_of(foreground, wide), None, example.instances)
+
+    def _region(self, example: DefectExample) -> Box | None:
+        if example.id not in self._regions:
+            self._regions[example.id] = free_region(example, self.clearance_px)
+        return self._regions[example.id]
+
+    def pixels(self, surface: Surface) -> np.ndarray:
+        """(H, W, 3) uint8, the surface's own pixels."""
+        image = self._reader.image(surface.example)
+        if surface.region_xyxy is None:
+            return image
+        x1, y1, x2, y2 = surface.region_xyxy
+        return np.ascontiguousarray(image[y1:y2, x1:x2])
+
+    def defects(self, example: DefectExample) -> np.ndarray:
+        """(H, W) bool, every defect that the image already has (boxes where masks are rough)."""
+        return self._reader.keep(("defects", example.id), lambda: self._find_defects(example))
+
+    def _find_defects(self, example: DefectExample) -> np.ndarray:
+        found = np.zeros((example.height, example.width), dtype=bool)
+        for instance in example.instances:
+            x1, y1, x2, y2 = instance.box_xyxy
+            if instance.mask_kind == "exact":
+                found[y1:y2, x1:x2] |= self._reader.mask(example, instance)
+            else:
+                found[y1:y2, x1:x2] = True
+        return found
+
+
+def free_region(example: DefectExample, clearance_px: int) -> Box | None:
+    """Largest rectangle that stays clear of every defect's box; None where all is taken."""
+    cell = max(1, -(-max(example.width, example.height) // GRID))
+    columns, rows = -(-example.width // cell), -(-example.height // cell)
+    free = np.ones((rows, columns), dtype=bool)
+    for instance in example.instances:
+        x1, y1, x2, y2 = instance.box_xyxy
+        low_x, low_y = max(x1 - clearance_px, 0) // cell, max(y1 - clearance_px, 0) // cell
+        free[low_y : -(-(y2 + clearance_px) // cell), low_x : -(-(x2 + clearance_px) // cell)] = 0
+    best: tuple[int, Box] | None = None
+    heights = [0] * columns
+    for row in range(rows):
+        heights = [h + 1 if f else 0 for h, f in zip(heights, free[row].tolist(), strict=True)]
+        for column in range(columns):
+            least = heights[column]
+            for end in range(column, columns):
+                least = min(least, heights[end])
+                area = least * (end - column + 1)
+                if least == 0:
+                    break
+                if best is None or area > best[0]:
+                    best = area, (column, row - least + 1, end + 1, row + 1)
+    if best is None:
+        return None
+    x1, y1, x2, y2 = (v * cell for v in best[1])
+    return x1, y1, min(x2, example.width), min(y2, example.height)

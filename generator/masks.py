@@ -1,0 +1,301 @@
+"""Mask proposals: what shape, on which background, at which place; all from one seed."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from generator.backgrounds import Backgrounds, Surface
+from generator.config import StrictModel
+from generator.crops import crop_window
+from generator.errors import ExampleError, PlacementError
+from generator.files import sha256_of
+from generator.images import ExampleReader
+from generator.placement import admissible, box_of, ground_of, site_of
+from generator.poses import draw_pose
+from generator.records import Box, DefectExample, Draft, MaskKind, SampleRequest
+from generator.shapes import (
+    Orientation,
+    RealShape,
+    blend_outlines,
+    measure,
+    orientation_of,
+    procedural_mask,
+)
+from generator.warp import Warped, paste_pixels, warp_mask
+
+PLANNER_VERSION = 1
+"""Raised whenever the same request would lead to another draft."""
+
+
+class PlannerSettings(StrictModel):
+    """How masks are proposed and placed."""
+
+    real_share: float = Field(
+        0.7, ge=0, le=1, description="share of shapes taken from real masks, not procedural ones"
+    )
+    recombine: float = Field(
+        0.25, ge=0, le=1, description="share of the real shapes that are blended with a second one"
+    )
+    least_scale: float = Field(0.7, gt=0, le=1, description="least size relative to the real one")
+    most_scale: float = Field(1.4, ge=1, le=4, description="largest size relative to the real one")
+    least_fit_scale: float = Field(
+        0.25, gt=0, le=1, description="how far a shape may shrink to fit a small background"
+    )
+    flip: bool = Field(True, description="mirror shapes where the class's orientation allows it")
+    most_rotation_deg: float = Field(
+        180, ge=0, le=180, description="bound on rotation; an oriented class turns less by itself"
+    )
+    elastic: float = Field(
+        0.04, ge=0, le=0.2, description="bending, as a share of the square root of the area"
+    )
+    clearance_px: int = Field(
+        6, ge=4, le=64, description="least distance to defects that are already there, pixels"
+    )
+    crop_factor: float = Field(
+        1.4, ge=1, le=4, description="side of the painted window by the defect's longer side"
+    )
+    least_px: int = Field(64, ge=16, le=1024, description="least side of that window, pixels")
+    least_region_px: int = Field(
+        96, ge=16, description="least side of a defect-free region used as background, pixels"
+    )
+    tries: int = Field(40, ge=1, le=1000, description="places tried before giving up")
+    most_instances: int = Field(
+        400, ge=1, description="real shapes kept a class; more are thinned out evenly"
+    )
+    cache_mb: int = Field(512, ge=1, description="memory for decoded images, MiB")
+
+    @model_validator(mode="after")
+    def _check(self) -> "PlannerSettings":
+        if self.least_fit_scale > self.least_scale:
+            raise ValueError(
+                f"least_fit_scale ({self.least_fit_scale}) must not exceed least_scale "
+                f"({self.least_scale})"
+            )
+        return self
+
+
+class _ClassShapes:
+    """The real shapes of one class and how they lie."""
+
+    def __init__(self, shapes: Sequence[RealShape]) -> None:
+        self.shapes = tuple(shapes)
+        self.orientation: Orientation = orientation_of(shapes)
+        sides: set[str] = set()
+        for shape in shapes:
+            sides |= shape.site.sides
+        self.sides = frozenset(sides)
+        self.inside = tuple(s for s in shapes if not s.site.touches)
+
+
+class DraftPlanner:
+    """Plans samples: everything that is decided before pixels are made.
+
+    Args:
+        examples: of the train split only; defect images lend shapes, clean ones are painted on.
+        classes: defect classes in label order.
+        settings: how shapes vary.
+        working_size: side of the image in whole-image mode (a class of which only image-level
+            labels are known), pixels.
+
+    Attributes:
+        fingerprint: hash of the settings, the examples and their labels, and the class order.
+
+    Raises:
+        ExampleError: an example is of another split, or there is none.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[DefectExample],
+        classes: Sequence[str],
+        settings: PlannerSettings = PlannerSettings(),  # noqa: B008  (immutable)
+        working_size: int = 64,
+    ) -> None:
+        foreign = next((e for e in examples if e.split not in (None, "train")), None)
+        if foreign is not None:
+            raise ExampleError(
+                f"{foreign.source_path} belongs to the {foreign.split} split; masks and "
+                "backgrounds are planned from the train split alone."
+            )
+        if not examples:
+            raise ExampleError("There is no training example to plan from; run augment import.")
+        self.settings = settings
+        self.classes = tuple(classes)
+        self.working_size = working_size
+        # sorted, so that neither a draft nor the fingerprint hangs on the order of a listing
+        self.examples = tuple(sorted(examples, key=lambda e: e.id))
+        self.fingerprint = _fingerprint(self.examples, self.classes, settings, working_size)
+        self.reader = ExampleReader(settings.cache_mb * 2**20)
+        self._backgrounds = Backgrounds(self.examples, self.reader, settings.clearance_px)
+        self._shapes: dict[str, _ClassShapes | None] = {}
+
+    def plan(self, request: SampleRequest) -> Draft:
+        """Plan one sample; the same request always gives the same draft.
+
+        Raises:
+            ExampleError: the class is unknown or has no training example; a file can't be read.
+            PlacementError: no admissible place was found in the stated number of tries.
+        """
+        shapes = self._class_shapes(request.class_name)
+        if shapes is None:
+            return self._whole_image(request)
+        rng = np.random.default_rng(request.seed)
+        for attempt in range(self.settings.tries):
+            late = attempt / self.settings.tries
+            draft = self._attempt(request, shapes, rng, late)
+            if draft is not None:
+                return draft
+        raise PlacementError(
+            f"No place for a {request.class_name!r} was found in {self.settings.tries} tries; "
+            "lower least_fit_scale or raise tries in the recipe's planner settings, or import "
+            "more clean images."
+        )
+
+    def _class_shapes(self, name: str) -> _ClassShapes | None:
+        if name not in self._shapes:
+            if name not in self.classes:
+                raise ExampleError(
+                    f"Unknown class {name!r}; the classes are {', '.join(self.classes)}."
+                )
+            found = [(e, i) for e in self.examples for i in e.instances if i.class_name == name]
+            if not found and not any(e.label == name for e in self.examples):
+                raise ExampleError(
+                    f"Class {name!r} has no training example; import more images of it."
+                )
+            kept = found[:: -(-len(found) // self.settings.most_instances)] if found else []
+            measured = []
+            for example, instance in kept:
+                mask = self.reader.mask(example, instance)
+                ground = ground_of(self.reader.foreground(example))
+                measured.append(
+                    measure(example, instance, mask, site_of(instance.box_xyxy, mask, ground))
+                )
+            self._shapes[name] = _ClassShapes(measured) if measured else None
+        return self._shapes[name]
+
+    def _attempt(
+        self, request: SampleRequest, known: _ClassShapes, rng: np.random.Generator, late: float
+    ) -> Draft | None:
+        """One shape, one background, one place; None where they don't go together.
+
+        `late` is the share of the tries already spent: the later, the smaller the shapes.
+        """
+        model = known.shapes[int(rng.integers(len(known.shapes)))]
+        mask, lender, sources = self._draw_mask(model, known, rng)
+        surface = self._backgrounds.draw(rng, self.settings.least_region_px, late)
+        pose = draw_pose(model, known, surface.ground, self.settings, rng, late)
+        warped = warp_mask(
+            mask,
+            model.instance.box_xyxy,
+            (model.example.width, model.example.height),
+            pose.pose,
+            surface.size_wh,
+        )
+        if warped is None or not _fits(warped, model, pose.scale, surface, pose.inside):
+            return None
+        return self._draft(request, model, lender, sources, surface, warped)
+
+    def _draw_mask(
+        self, model: RealShape, known: _ClassShapes, rng: np.random.Generator
+    ) -> tuple[np.ndarray, str | None, set[str]]:
+        """Mask of the model's box size, who lent it (None: procedural), and every source."""
+        if rng.random() >= self.settings.real_share:
+            return procedural_mask(model, rng), None, set()
+        sources = {model.example.id}
+        if rng.random() >= self.settings.recombine or len(known.shapes) < 2:
+            return model.mask, model.example.id, sources
+        alike = [s for s in known.shapes if s is not model and s.site.sides == model.site.sides]
+        if not alike:
+            return model.mask, model.example.id, sources
+        other = alike[int(rng.integers(len(alike)))]
+        blended = blend_outlines(model.mask, other.mask, float(rng.uniform(0.3, 0.7)))
+        if blended is not model.mask:
+            sources.add(other.example.id)
+        return blended, model.example.id, sources
+
+    def _draft(
+        self,
+        request: SampleRequest,
+        model: RealShape,
+        lender: str | None,
+        sources: set[str],
+        surface: Surface,
+        warped: Warped,
+    ) -> Draft:
+        image = self._backgrounds.pixels(surface)
+        x, y = warped.origin_xy
+        h, w = warped.mask.shape
+        # only what stays on the part: a mask that runs over its outline is cut there
+        ground = surface.ground
+        warped.mask[...] &= ground.foreground[y : y + h, x : x + w]
+        mask = np.zeros(image.shape[:2], dtype=bool)
+        mask[y : y + h, x : x + w] = warped.mask
+        paste = None
+        if len(sources) == 1:
+            source = self.reader.image(model.example)
+            if surface.example.grey and not model.example.grey:
+                source = np.repeat(source.mean(axis=2, keepdims=True).round(), 3, axis=2)
+                source = source.astype(np.uint8)
+            others = self._backgrounds.defects(model.example)
+            paste = paste_pixels(warped, source, others, image)
+        x1, y1, x2, y2 = box_of(warped.mask)
+        box: Box = (x + x1, y + y1, x + x2, y + y2)
+        kind: MaskKind = model.instance.mask_kind if lender else "exact"
+        return Draft(
+            request=request,
+            background=surface.example,
+            image=image,
+            mask=mask,
+            crop_xyxy=crop_window(
+                box,
+                surface.size_wh,
+                factor=self.settings.crop_factor,
+                least_px=self.settings.least_px,
+            ),
+            mask_source_id=lender or f"procedural:{model.kind}",
+            mask_kind="approximate" if kind == "none" else kind,
+            paste=paste,
+            source_ids=tuple(sorted(sources | {surface.example.id})),
+            background_xyxy=surface.region_xyxy,
+            carried_instances=surface.carried,
+        )
+
+    def _whole_image(self, request: SampleRequest) -> Draft:
+        side = self.working_size
+        return Draft(
+            request=request,
+            background=None,
+            image=np.zeros((side, side, 3), dtype=np.uint8),
+            mask=np.ones((side, side), dtype=bool),
+            crop_xyxy=(0, 0, side, side),
+            mask_source_id=None,
+            mask_kind="none",
+        )
+
+
+def _fits(warped: Warped, model: RealShape, scale: float, surface: Surface, inside: bool) -> bool:
+    """The mask is whole enough, large enough, and lies where it may."""
+    x, y = warped.origin_xy
+    h, w = warped.mask.shape
+    on_part = warped.mask & surface.ground.foreground[y : y + h, x : x + w]
+    expected = model.mask.sum() * scale
+    if on_part.sum() < max(0.3 * expected, 4) or on_part.sum() < 0.5 * warped.mask.sum():
+        return False
+    clipped = on_part if not inside else warped.mask
+    return admissible(clipped, warped.origin_xy, surface.ground, inside)
+
+
+def _fingerprint(
+    examples: Sequence[DefectExample],
+    classes: Sequence[str],
+    settings: PlannerSettings,
+    working_size: int,
+) -> str:
+    labels = [
+        [e.sha256, e.label, [[i.class_name, i.box_xyxy, i.mask_kind] for i in e.instances]]
+        for e in examples
+    ]
+    # memory is no part of what is planned
+    chosen = settings.model_dump(exclude={"cache_mb"})
+    return sha256_of([PLANNER_VERSION, chosen, list(classes), working_size, labels])

@@ -1,0 +1,199 @@
+"""Carrying a shape, and its pixels, from one image to another by one and the same map."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from generator.records import Box
+
+FEATHER_SHARE = 0.25
+MOST_FEATHER_PX = 2.0
+GAIN_RANGE = (0.6, 1.7)
+RING_PX = 6
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Affine map `target = target_xy + matrix (source - source_xy)`, plus elastic bending.
+
+    Attributes:
+        matrix: (2, 2) float.
+        source_xy, target_xy: the same point in both images, pixels.
+        elastic_px: standard deviation of the bending, pixels of the source.
+        elastic_seed: of the bending.
+    """
+
+    matrix: np.ndarray
+    source_xy: tuple[float, float]
+    target_xy: tuple[float, float]
+    elastic_px: float = 0.0
+    elastic_seed: int = 0
+
+
+@dataclass(frozen=True)
+class Warped:
+    """A shape in the target: `mask` is a (h, w) bool window at `origin_xy`; `map_x` and `map_y`
+    say for each of its pixels where in the source it comes from."""
+
+    mask: np.ndarray
+    origin_xy: tuple[int, int]
+    map_x: np.ndarray
+    map_y: np.ndarray
+
+
+def warp_mask(
+    mask: np.ndarray,
+    box_xyxy: Box,
+    source_wh: tuple[int, int],
+    pose: Pose,
+    target_wh: tuple[int, int],
+    margin: int = RING_PX,
+) -> Warped | None:
+    """Carry a mask by `pose`; what leaves the target is cut off.
+
+    A mask that reaches a side of its source is continued beyond it, so that a turned or bent
+    copy still reaches the target's side.
+
+    Args:
+        mask: bool array of the box's size.
+        margin: pixels of the window around the mask.
+
+    Returns:
+        The window, or None where no pixel of the mask is left in the target.
+    """
+    x1, y1, x2, y2 = box_xyxy
+    pad = 2 + int(np.ceil(3 * pose.elastic_px)) + max(4, max(x2 - x1, y2 - y1) // 6)
+    padded = np.pad(mask.astype(np.uint8), pad)
+    _continue(padded, pad, box_xyxy, source_wh)
+    corners = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], dtype=float)
+    moved = (corners - pose.source_xy) @ pose.matrix.T + pose.target_xy
+    slack = margin + np.ceil(2 * pose.elastic_px * np.linalg.norm(pose.matrix, 2))
+    low = np.maximum(np.floor(moved.min(axis=0) - slack), 0).astype(int)
+    high = np.minimum(np.ceil(moved.max(axis=0) + slack), target_wh).astype(int)
+    w, h = high - low
+    if w < 1 or h < 1:
+        return None
+    map_x, map_y = _inverse_map(pose, (int(low[0]), int(low[1])), (int(w), int(h)))
+    found = cv2.remap(
+        padded * 255,
+        map_x - np.float32(x1 - pad),
+        map_y - np.float32(y1 - pad),
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+    )
+    result = found > 127
+    if not result.any():
+        return None
+    return Warped(result, (int(low[0]), int(low[1])), map_x, map_y)
+
+
+def _continue(padded: np.ndarray, pad: int, box: Box, source_wh: tuple[int, int]) -> None:
+    """Repeat the last row or column beyond each side of the image that the box reaches."""
+    x1, y1, x2, y2 = box
+    near = 2
+    if x1 <= near:
+        padded[:, :pad] = padded[:, pad : pad + 1]
+    if x2 >= source_wh[0] - near:
+        padded[:, -pad:] = padded[:, -pad - 1 : -pad]
+    if y1 <= near:
+        padded[:pad] = padded[pad : pad + 1]
+    if y2 >= source_wh[1] - near:
+        padded[-pad:] = padded[-pad - 1 : -pad]
+
+
+def _inverse_map(
+    pose: Pose, origin: tuple[int, int], size_wh: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    inverse = np.linalg.inv(pose.matrix)
+    w, h = size_wh
+    x = np.arange(w, dtype=np.float32)[None, :] + origin[0] + 0.5 - pose.target_xy[0]
+    y = np.arange(h, dtype=np.float32)[:, None] + origin[1] + 0.5 - pose.target_xy[1]
+    map_x = inverse[0, 0] * x + inverse[0, 1] * y + pose.source_xy[0] - 0.5
+    map_y = inverse[1, 0] * x + inverse[1, 1] * y + pose.source_xy[1] - 0.5
+    if pose.elastic_px > 0:
+        # Simard et al., 2003: smooth random displacement; drawn on a coarse grid, so that its
+        # waves are a fixed share of the shape whatever the shape's size.
+        field = np.random.default_rng(pose.elastic_seed).normal(size=(2, 6, 6)).astype(np.float32)
+        field = np.stack([cv2.GaussianBlur(f, (0, 0), 0.7) for f in field])
+        field *= pose.elastic_px / max(float(field.std()), 1e-6)
+        map_x = map_x + cv2.resize(field[0], (w, h), interpolation=cv2.INTER_CUBIC)
+        map_y = map_y + cv2.resize(field[1], (w, h), interpolation=cv2.INTER_CUBIC)
+    return map_x.astype(np.float32), map_y.astype(np.float32)
+
+
+def paste_pixels(
+    warped: Warped,
+    source: np.ndarray,
+    source_others: np.ndarray | None,
+    target: np.ndarray,
+) -> np.ndarray:
+    """Lay the source's pixels into a copy of the target, under the target's light.
+
+    Brightness is matched as reflectance is seen (a ratio) over a ring around the mask, smoothly
+    varying along it; the outermost pixels of thick shapes are blended so that no hard line is
+    left. Outside the mask the target is unchanged.
+
+    Args:
+        source: (H, W, 3) uint8, the image that the mask comes from.
+        source_others: (H, W) bool, defects in the source, which don't count as its surface.
+        target: (H', W', 3) uint8.
+
+    Returns:
+        (H', W', 3) uint8.
+    """
+    x, y = warped.origin_xy
+    h, w = warped.mask.shape
+    carried = cv2.remap(
+        source, warped.map_x, warped.map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+    ).astype(np.float32)
+    below = target[y : y + h, x : x + w].astype(np.float32)
+    size = 2 * RING_PX + 1
+    grown = cv2.dilate(warped.mask.view(np.uint8), np.ones((size, size), np.uint8)) > 0
+    near = cv2.dilate(warped.mask.view(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    known = (warped.map_x > -1) & (warped.map_x < source.shape[1])
+    known &= (warped.map_y > -1) & (warped.map_y < source.shape[0])
+    ring = grown & ~near & known
+    if source_others is not None:
+        others = cv2.remap(
+            source_others.view(np.uint8), warped.map_x, warped.map_y, cv2.INTER_NEAREST
+        )
+        ring &= others == 0
+    lit = _match_light(carried, below, ring)
+    inner = cv2.distanceTransform(
+        np.pad(warped.mask.view(np.uint8), 1, mode="edge"), cv2.DIST_L2, 3
+    )[1:-1, 1:-1]
+    feather = min(MOST_FEATHER_PX, FEATHER_SHARE * float(inner.max()))
+    alpha = np.clip(inner / (1 + feather), 0, 1) * warped.mask
+    mixed = below + alpha[..., None] * (lit - below)
+    result = target.copy()
+    window = result[y : y + h, x : x + w]
+    window[warped.mask] = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)[warped.mask]
+    return result
+
+
+def _match_light(carried: np.ndarray, below: np.ndarray, ring: np.ndarray) -> np.ndarray:
+    """Multiply `carried` by the smooth ratio of the two surfaces' brightness on the ring."""
+    if ring.sum() < 8:
+        return carried
+    # one light for all channels: a defect keeps its own colour against the surface's
+    surfaces = np.stack([carried.mean(axis=2), below.mean(axis=2)], axis=-1) * ring[..., None]
+    total = surfaces.sum(axis=(0, 1)) / ring.sum()
+    sigma = max(ring.shape) / 4
+    factor = min(1.0, 32 / max(ring.shape))
+    size = max(round(ring.shape[1] * factor), 1), max(round(ring.shape[0] * factor), 1)
+    small = cv2.resize(surfaces, size, interpolation=cv2.INTER_AREA)
+    weight = cv2.resize(ring.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    blur = max(sigma * factor, 0.5)
+    # a little of the global mean keeps the ratio tame far from the ring
+    weight = cv2.GaussianBlur(weight, (0, 0), blur) + 1e-2
+    small = cv2.GaussianBlur(small, (0, 0), blur) + 1e-2 * total
+    local = small / weight[..., None]
+    ratio = np.clip((local[..., 1] + 4) / (local[..., 0] + 4), *GAIN_RANGE)
+    rest = local[..., 1] - ratio * local[..., 0]
+    gain = cv2.resize(
+        np.stack([ratio, rest], axis=-1).astype(np.float32),
+        (ring.shape[1], ring.shape[0]),
+        interpolation=cv2.INTER_LINEAR,
+    )
+    return np.asarray(carried * gain[..., :1] + gain[..., 1:])
