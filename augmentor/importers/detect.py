@@ -3,10 +3,10 @@
 from types import ModuleType
 
 from augmentor.errors import SourceError
-from augmentor.importers import folders, mvtec, pairs
+from augmentor.importers import coco, folders, mvtec, pairs, voc, yolo
 from augmentor.importers.scan import Tree
 
-LAYOUTS: dict[str, ModuleType] = {m.NAME: m for m in (pairs, mvtec, folders)}
+LAYOUTS: dict[str, ModuleType] = {m.NAME: m for m in (pairs, mvtec, voc, coco, yolo, folders)}
 
 
 def choose(tree: Tree, layout: str) -> tuple[str, ModuleType, str]:

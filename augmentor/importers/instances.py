@@ -3,7 +3,8 @@
 Rules: parts of a mask belong together when they touch, corners included, or when gaps of at most
 `MERGE_GAP_PX` px lie between them (JPEG leaves such specks around an edge); a part of fewer than
 `LEAST_AREA_PX` px is left out as a speck where a larger one of its class is in the same mask, and
-the specks are counted. Boxes that reach over the image's edge are cut to it.
+the specks are counted. Boxes that reach over the image's edge are cut to it. Labels made for
+another size of the same picture are scaled to the image's own.
 """
 
 from collections import Counter
@@ -16,7 +17,7 @@ import numpy as np
 from scipy import ndimage
 
 from augmentor.errors import ImageError
-from augmentor.images import MaskEncoding, read_mask
+from augmentor.images import ASPECT_TOLERANCE, MaskEncoding, read_mask
 from augmentor.importers.scan import Found, Shape
 from generator.records import GOOD, Box, MaskKind
 
@@ -37,11 +38,13 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Marks:
-    """What is labelled in one image."""
+    """What is labelled in one image; `specks` were left out, and `rescaled` labels were made for
+    another size of it."""
 
     label: str
     parts: tuple[Part, ...]
     specks: int = 0
+    rescaled: bool = False
 
     def key(self) -> tuple[str, tuple[tuple[str, Box], ...]]:
         """What must agree between two files of the same content."""
@@ -142,32 +145,37 @@ def _class_of(found: Found, value: int, rule: MaskRule) -> str:
 
 
 def _from_shapes(found: Found, resolution_wh: tuple[int, int]) -> Marks:
-    if found.size_wh is not None and found.size_wh != resolution_wh:
+    stated = found.size_wh or resolution_wh
+    width, height = resolution_wh
+    if abs(stated[0] * height / (stated[1] * width) - 1) > ASPECT_TOLERANCE:
         raise ImageError(
-            "its label was made for {} x {} px, the upright image has {} x {} px".format(
-                *found.size_wh, *resolution_wh
-            ),
+            f"its label was made for {stated[0]} x {stated[1]} px, the upright image has "
+            f"{width} x {height} px",
             "bad_label",
         )
-    parts = []
-    for shape in found.shapes or ():
-        parts.append(_part(shape, resolution_wh, found.normalised))
-    return Marks(image_label(parts), tuple(parts))
+    unit = (1, 1) if found.normalised else stated
+    scale = np.array([width / unit[0], height / unit[1]])
+    parts = [_part(shape, resolution_wh, stated, scale) for shape in found.shapes or ()]
+    return Marks(image_label(parts), tuple(parts), rescaled=stated != resolution_wh)
 
 
-def _part(shape: Shape, resolution_wh: tuple[int, int], normalised: bool) -> Part:
-    width, height = resolution_wh
-    scale = np.array([width, height] if normalised else [1, 1], float)
+def _part(
+    shape: Shape, resolution_wh: tuple[int, int], stated_wh: tuple[int, int], scale: np.ndarray
+) -> Part:
+    """One shape in the image's own pixels; `scale` turns the label's x and y into those."""
     if shape.polygons:
         points = [np.array(p, float).reshape(-1, 2) * scale for p in shape.polygons]
         mask = polygon_mask(points, resolution_wh)
     elif shape.rle is not None:
-        mask = _rle_mask(shape.rle, resolution_wh)
+        mask = _rle_mask(shape.rle, stated_wh)
+        if stated_wh != resolution_wh:
+            values = mask.astype(np.uint8)
+            mask = cv2.resize(values, resolution_wh, interpolation=cv2.INTER_NEAREST) > 0
     else:
         if shape.box_xyxy is None:
             raise ImageError("one of its labels has neither box nor outline", "bad_label")
-        box = np.array(shape.box_xyxy, float).reshape(2, 2) * scale
-        return Part(shape.class_name, _clipped(box.ravel(), resolution_wh), None, "none")
+        box = (np.array(shape.box_xyxy, float).reshape(2, 2) * scale).ravel()
+        return Part(shape.class_name, _clipped(box, resolution_wh), None, "none")
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not len(rows):
         raise ImageError("the outline of one of its labels holds no pixel", "bad_label")

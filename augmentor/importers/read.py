@@ -41,6 +41,7 @@ class Reading:
         hashes: perceptual hash by id, (32,) uint8.
         notes: sentences for the report.
         specks: parts of masks that were left out for their size.
+        rescaled: images whose annotation was made for another size of them.
     """
 
     records: list[DefectExample] = field(default_factory=list)
@@ -51,6 +52,7 @@ class Reading:
     hashes: dict[str, np.ndarray] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     specks: int = 0
+    rescaled: int = 0
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ def read_all(
     for item in kept.values():
         out.records.append(item.record)
         out.specks += item.marks.specks
+        out.rescaled += item.marks.rescaled
     _drop_masks_of(conflicts, out)
     return out
 

@@ -155,6 +155,11 @@ def _more_notes(reading: Reading, records: Sequence[DefectExample]) -> list[str]
         notes.append(f"{n} files repeat the content of another with the same label; one was kept.")
     if reading.specks:
         notes.append(f"{reading.specks} specks of masks under 9 px were left out.")
+    if reading.rescaled:
+        notes.append(
+            f"The labels of {reading.rescaled} images were made for another size of them and were "
+            "scaled to it."
+        )
     approximate = sum(i.mask_kind == "approximate" for r in records for i in r.instances)
     if approximate:
         notes.append(f"{approximate} masks were proposed from boxes and are approximate.")

@@ -14,6 +14,8 @@ from typing import Any
 
 from augmentor.errors import SourceError
 from augmentor.images import IMAGE_SUFFIXES
+from augmentor.importers.names import class_folder, is_good
+from generator.records import GOOD
 
 BAD_KINDS = {
     "unreadable": "unreadable image",
@@ -54,7 +56,8 @@ class Found:
         masks: pixel masks, which together show all defects of the image.
         shapes: from an annotation file; empty for an image that it declares clean; None where
             the layout has no shapes.
-        size_wh: of the image, as the annotation says; checked against the file.
+        size_wh: of the image, as the annotation says; shapes are scaled from that to the file's
+            own size, where only the scale differs.
         normalised: shapes are in shares of width and height.
     """
 
@@ -92,6 +95,7 @@ class Tree:
         root: the folder, absolute.
         files: all visible files, sorted by their path.
         images: those of them with an image's suffix.
+        cache: for what layouts have parsed, so that nothing is parsed twice.
     """
 
     def __init__(self, root: Path) -> None:
@@ -100,6 +104,7 @@ class Tree:
         if not root.is_dir():
             raise SourceError(f"{root} is a file; give augment import the folder that holds it.")
         self.root = root.absolute()
+        self.cache: dict[Path, Any] = {}
         self.files = sorted(_walk(self.root), key=lambda path: path.as_posix())
         self.images = [p for p in self.files if p.suffix.lower() in IMAGE_SUFFIXES]
         if not self.images:
@@ -143,3 +148,19 @@ def _walk(root: Path) -> Iterable[Path]:
 
 def _hidden(name: str) -> bool:
     return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
+
+
+def unlabelled(tree: Tree, image: Path) -> Found | Bad:
+    """An image that no annotation speaks of: clean if its folder says so, else bad."""
+    folder = class_folder(tree.folders_of(image))
+    if folder is not None and is_good(folder):
+        return Found(image, GOOD)
+    return Bad(image, "no_label", "no annotation speaks of it, and no folder says it is clean")
+
+
+def add(scan: Scan, item: Found | Bad) -> None:
+    """Put an item where it belongs."""
+    if isinstance(item, Bad):
+        scan.bad.append(item)
+    else:
+        scan.found.append(item)

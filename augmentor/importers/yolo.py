@@ -1,0 +1,148 @@
+"""`yolo`: `images/` and `labels/` with one text file an image, boxes or polygons, and `data.yaml`.
+
+A line is `class cx cy w h` or `class x1 y1 x2 y2 x3 y3 ...`, in shares of width and height. An
+empty file says that the image is clean; a missing one says nothing, and the image is bad.
+"""
+
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import yaml
+
+from augmentor.importers.scan import Bad, Found, Scan, Shape, Tree, add, unlabelled
+
+NAME = "yolo"
+_NAME_FILES = frozenset({"classes.txt", "obj.names", "names.txt", "labels.txt", "data.names"})
+
+
+def recognise(tree: Tree) -> str | None:
+    """Text files of the images' names whose lines are YOLO labels; the first 50 are looked at."""
+    labels = _label_files(tree)
+    if not labels:
+        return None
+    sample = [_parse(path) for path in sorted(labels.values())[:50]]
+    if not any(isinstance(lines, list) and lines for lines in sample):
+        return None
+    if 2 * sum(isinstance(lines, str) for lines in sample) > len(sample):
+        return None
+    _, origin = _class_names(tree)
+    where = f", and {origin} names the classes" if origin else ""
+    return f"{len(labels)} of {len(tree.images)} images have a text file of YOLO labels{where}"
+
+
+def scan(tree: Tree) -> Scan:
+    """Find images, their text files and the shapes in those."""
+    out = Scan()
+    labels = _label_files(tree)
+    names, origin = _class_names(tree)
+    parsed = {image: _parse(path) for image, path in labels.items()}
+    if not origin:
+        highest = max((k for p in parsed.values() if isinstance(p, list) for k, _ in p), default=-1)
+        names = {k: f"class_{k}" for k in range(highest + 1)}
+        out.notes.append("No data.yaml or classes.txt names the classes; they are numbered.")
+    out.classes = tuple(names.values())
+    for image in tree.images:
+        lines = parsed.get(image)
+        if lines is None:
+            add(out, unlabelled(tree, image))
+        elif isinstance(lines, str):
+            out.bad.append(Bad(image, "bad_label", f"{labels[image].name}: {lines}"))
+        else:
+            add(out, _found(image, labels[image], lines, names))
+    known = set(labels.values())
+    for path in tree.with_suffix(".txt"):
+        if path not in known and "labels" in tree.folders_of(path) and path.name != "classes.txt":
+            out.bad.append(Bad(path, "no_image", "no image of its name was found"))
+    if len({image.parent for image in labels}) > 1:
+        out.notes.append("The source's own train, val and test folders were not kept as a split.")
+    return out
+
+
+def _found(
+    image: Path, path: Path, lines: list[tuple[int, list[float]]], names: dict[int, str]
+) -> Found | Bad:
+    shapes = []
+    for number, values in lines:
+        if number not in names:
+            known = f"there are {len(names)} classes"
+            return Bad(image, "unknown_class", f"{path.name} has class {number}, {known}")
+        if len(values) == 4:
+            cx, cy, w, h = values
+            box = (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)
+            shapes.append(Shape(names[number], box))
+        else:
+            shapes.append(Shape(names[number], polygons=(tuple(values),)))
+    return Found(image, shapes=tuple(shapes), normalised=True)
+
+
+def _parse(path: Path) -> list[tuple[int, list[float]]] | str:
+    """Class number and coordinates of each line, or what is wrong with the file."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as fault:
+        return f"can't be read ({fault})"
+    out = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        words = line.split()
+        if not words:
+            continue
+        try:
+            label, values = float(words[0]), [float(word) for word in words[1:]]
+        except ValueError:
+            return f"line {number} is not made of numbers"
+        polygon = len(values) >= 6 and len(values) % 2 == 0
+        if label != int(label) or not (len(values) == 4 or polygon):
+            return f"line {number} has {len(words)} numbers, neither a box nor a polygon"
+        out.append((int(label), values))
+    return out
+
+
+def _label_files(tree: Tree) -> dict[Path, Path]:
+    """Text file by image: in `labels/` where the image is in `images/`, beside it, or the only
+    one of its name."""
+    texts = {p for p in tree.with_suffix(".txt") if p.name.lower() not in _NAME_FILES}
+    by_stem = defaultdict(list)
+    for path in texts:
+        by_stem[path.stem].append(path)
+    images_of = Counter(image.stem for image in tree.images)
+    out = {}
+    for image in tree.images:
+        for path in (_parallel(image), image.with_suffix(".txt")):
+            if path in texts:
+                out[image] = path
+                break
+        else:
+            near = by_stem.get(image.stem, [])
+            if len(near) == 1 and images_of[image.stem] == 1:
+                out[image] = near[0]
+    return out
+
+
+def _parallel(image: Path) -> Path:
+    """`.../images/a/b.jpg` to `.../labels/a/b.txt`, the last `images` folder counting."""
+    parts = list(image.parts)
+    for k in range(len(parts) - 2, -1, -1):
+        if parts[k].lower() in ("images", "imgs", "jpegimages"):
+            parts[k] = "labels"
+            break
+    return Path(*parts).with_suffix(".txt")
+
+
+def _class_names(tree: Tree) -> tuple[dict[int, str], str]:
+    """Class by number, and the file that says so; both empty without one."""
+    for path in tree.with_suffix(".yaml", ".yml"):
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            continue
+        names = content.get("names") if isinstance(content, dict) else None
+        if isinstance(names, list):
+            return {k: str(name) for k, name in enumerate(names)}, tree.name(path)
+        if isinstance(names, dict) and all(str(k).isdigit() for k in names):
+            return {int(k): str(name) for k, name in sorted(names.items())}, tree.name(path)
+    for path in tree.files:
+        if path.name.lower() in _NAME_FILES:
+            lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+            words = [line.strip() for line in lines if line.strip()]
+            return dict(enumerate(words)), tree.name(path)
+    return {}, ""
