@@ -231,14 +231,14 @@ class DraftPlanner:
         warped.mask[...] &= ground.foreground[y : y + h, x : x + w]
         mask = np.zeros(image.shape[:2], dtype=bool)
         mask[y : y + h, x : x + w] = warped.mask
-        paste = None
+        paste = context = None
         if len(sources) == 1:
             source = self.reader.image(model.example)
             if surface.example.grey and not model.example.grey:
                 source = np.repeat(source.mean(axis=2, keepdims=True).round(), 3, axis=2)
                 source = source.astype(np.uint8)
             others = self._backgrounds.defects(model.example)
-            paste = paste_pixels(warped, source, others, image)
+            paste, context = paste_pixels(warped, source, others, image)
         x1, y1, x2, y2 = box_of(warped.mask)
         box: Box = (x + x1, y + y1, x + x2, y + y2)
         kind: MaskKind = model.instance.mask_kind if lender else "exact"
@@ -259,6 +259,7 @@ class DraftPlanner:
             source_ids=tuple(sorted(sources | {surface.example.id})),
             background_xyxy=surface.region_xyxy,
             carried_instances=surface.carried,
+            context=context,
         )
 
     def _whole_image(self, request: SampleRequest) -> Draft:

@@ -160,6 +160,9 @@ class Draft:
             same warp as the mask (equal to `image` outside the mask); None for procedural shapes.
         source_ids: every real image that had a part in it.
         background_xyxy: the part of the background that is used; None for all of it.
+        context: (H, W, 3) uint8, as `paste`, but under the source's own light and with a rim of
+            a few pixels of the source's surface around the mask, for painters that blend by
+            themselves; None wherever `paste` is.
         carried_instances: real defects already in `image`, which the mask does not touch.
     """
 
@@ -174,3 +177,4 @@ class Draft:
     source_ids: tuple[str, ...] = field(default=())
     background_xyxy: Box | None = None
     carried_instances: tuple[Instance, ...] = ()
+    context: np.ndarray | None = None

@@ -127,7 +127,7 @@ def paste_pixels(
     source: np.ndarray,
     source_others: np.ndarray | None,
     target: np.ndarray,
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray]:
     """Lay the source's pixels into a copy of the target, under the target's light.
 
     Brightness is matched as reflectance is seen (a ratio) over a ring around the mask, smoothly
@@ -140,7 +140,8 @@ def paste_pixels(
         target: (H', W', 3) uint8.
 
     Returns:
-        (H', W', 3) uint8.
+        The paste, and the context: the same pixels under their own light with a rim of
+        `RING_PX` of their own surface. Both (H', W', 3) uint8.
     """
     x, y = warped.origin_xy
     h, w = warped.mask.shape
@@ -169,7 +170,10 @@ def paste_pixels(
     result = target.copy()
     window = result[y : y + h, x : x + w]
     window[warped.mask] = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)[warped.mask]
-    return result
+    context = target.copy()
+    rim = grown & known
+    context[y : y + h, x : x + w][rim] = np.rint(carried).astype(np.uint8)[rim]
+    return result, context
 
 
 def _match_light(carried: np.ndarray, below: np.ndarray, ring: np.ndarray) -> np.ndarray:
