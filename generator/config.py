@@ -2,11 +2,22 @@
 
 import difflib
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Literal, TypeVar, cast, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
 
+from generator import registry
 from generator.errors import RecipeError
 
 
@@ -43,11 +54,14 @@ def parse(content: object, model: type[M], name: str, error: type[Exception] = R
         raise error(f"{name}: {'; '.join(_sentence(e, model) for e in fault.errors())}.") from None
 
 
-def _sentence(fault: dict, model: type[BaseModel]) -> str:  # type: ignore[type-arg]
+def _sentence(fault: ErrorDetails, model: type[BaseModel]) -> str:
     place = [str(part) for part in fault["loc"]]
     key = ".".join(place)
     if fault["type"] != "extra_forbidden":
-        return f"{key}: {fault['msg'].removeprefix('Value error, ')} (got {fault.get('input')!r})"
+        message = fault["msg"].removeprefix("Value error, ")
+        # A whole section echoed back would bury the sentence that matters.
+        got = "" if isinstance(fault.get("input"), dict) else f" (got {fault.get('input')!r})"
+        return f"{key}: {message}{got}" if key else f"{message}{got}"
     siblings = _keys_at(model, place[:-1])
     near = difflib.get_close_matches(place[-1], siblings, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(siblings))}"
@@ -69,3 +83,139 @@ def _types(annotation: object) -> list[type]:
     if isinstance(annotation, type):
         return [annotation]
     return [t for part in getattr(annotation, "__args__", ()) for t in _types(part)]
+
+
+class Choice(StrictModel):
+    """One section of a recipe: the method on one axis, and its settings."""
+
+    kind: str
+
+
+class CropSettings(StrictModel):
+    """What the network looks at."""
+
+    size_px: int = Field(64, ge=16, le=512, description="side of the network's canvas, pixels")
+    least_px: int = Field(
+        64, ge=16, description="least side of a window in the image: small defects stay native"
+    )
+    factor: float = Field(1.4, ge=1.0, le=4.0, description="window side / defect's longer side")
+    jitter: float = Field(
+        0.25, ge=0, le=1, description="training windows vary by exp(+-jitter) in scale"
+    )
+    brightness: float = Field(0.08, ge=0, le=0.5, description="largest change of gain and offset")
+    clean_share: float = Field(0.25, ge=0, le=0.9, description="share of defect-free crops")
+    whole_image_px: int = Field(
+        64, ge=16, le=512, description="canvas when only image-level labels are known"
+    )
+
+
+class TrainSettings(StrictModel):
+    """How long and how fast."""
+
+    steps: int = Field(2000, ge=1)
+    batch_size: int = Field(16, ge=1)
+    learning_rate: float = Field(4e-4, gt=0, le=1)
+    warmup_steps: int = Field(100, ge=0)
+    final_rate: float = Field(0.02, ge=0, le=1, description="cosine's end, share of the rate")
+    weight_decay: float = Field(0.01, ge=0, le=1)
+    gradient_clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
+    ema_decay: float = Field(0.998, ge=0, lt=1)
+    checkpoint_every: int = Field(100, ge=1, description="steps between states to resume from")
+    log_every: int = Field(25, ge=1, description="steps between lines of metrics.jsonl")
+    sheet_every: int = Field(500, ge=1, description="steps between sample sheets")
+
+
+class SampleSettings(StrictModel):
+    """How a defect is painted."""
+
+    solver: Literal["dpm++2m", "heun", "euler"] = "dpm++2m"
+    steps: int = Field(12, ge=1, le=1000)
+    guidance: float = Field(1.5, ge=1, le=20, description="1 is none")
+    guide_against: Literal["nothing", "clean"] = Field(
+        "nothing", description="what guidance leads away from: no class, or the clean surface"
+    )
+    init: Literal["noise", "paste"] = Field(
+        "paste", description="start from noise, or from a real defect pasted and partly noised"
+    )
+    strength: float = Field(
+        0.6, gt=0, le=1, description="share of the noise laid over a paste (SDEdit, 2108.01073)"
+    )
+    texture: float = Field(
+        1.0, ge=0, le=1, description="share of the fine texture given back to scaled-down crops"
+    )
+    batch_size: int = Field(16, ge=1)
+
+
+class Recipe(StrictModel):
+    """A generator: one method on each of four axes, and the numbers that go with them.
+
+    A section that names a method is read by that method's own `Settings`; a combination that
+    can't work is refused here, with the reason.
+    """
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    backbone: SerializeAsAny[Choice]
+    conditioning: SerializeAsAny[Choice]
+    tuning: SerializeAsAny[Choice]
+    objective: SerializeAsAny[Choice]
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="auto is bf16 where the hardware multiplies in it"
+    )
+    crops: CropSettings = CropSettings()
+    training: TrainSettings = TrainSettings()
+    sampling: SampleSettings = SampleSettings()
+
+    @field_validator("backbone", "conditioning", "tuning", "objective", mode="before")
+    @classmethod
+    def _read_choice(cls, value: Any, info: ValidationInfo) -> Any:
+        axis = cast(registry.Axis, info.field_name)
+        if isinstance(value, Choice):
+            return value
+        if not isinstance(value, dict) or not isinstance(value.get("kind"), str):
+            known = ", ".join(sorted(registry.methods(axis)))
+            raise ValueError(f"needs a 'kind', one of: {known}")
+        try:
+            return parse(value, registry.method(axis, value["kind"]).Settings, value["kind"])
+        except RecipeError as fault:
+            raise ValueError(str(fault).removesuffix(".")) from None
+
+    @model_validator(mode="after")
+    def _refuse_impossible(self) -> "Recipe":
+        for axis in get_args(registry.Axis):
+            chosen = registry.method(axis, getattr(self, axis).kind)
+            if reason := chosen.refuse(self):
+                raise ValueError(reason)
+        return self
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with the project, sorted."""
+    return sorted(path.stem for path in _recipe_folder().glob("*.yaml"))
+
+
+def load_recipe(name_or_path: str) -> Recipe:
+    """Read a recipe by its name (`compact`) or from a YAML file.
+
+    Raises:
+        RecipeError: there is no such recipe, or it does not fit; see `load_yaml`.
+    """
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
+        return load_yaml(path, Recipe)
+    if name_or_path not in recipe_names():
+        near = difflib.get_close_matches(name_or_path, recipe_names(), n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(recipe_names())}."
+        raise RecipeError(f"There is no recipe {name_or_path!r}, {hint}")
+    return load_yaml(_recipe_folder() / f"{name_or_path}.yaml", Recipe)
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The resolved recipe as YAML, every default spelled out; `load_recipe` reads it back."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+
+
+def _recipe_folder() -> Path:
+    """`configs/` of a checkout, or where the wheel puts it."""
+    here = Path(__file__).parent
+    installed = here / "_recipes"
+    return installed if installed.is_dir() else here.parent / "configs"

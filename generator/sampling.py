@@ -1,0 +1,280 @@
+"""Sampling: requests -> drafts -> painted crops -> finished samples in a pool.
+
+It works for every painter, diffusion model or baseline. A pool can be added to at any time, and a
+run that is killed and started again leaves the same files as one that was left alone: a sample's
+pixels come from its own seed, batches are cut at fixed places of the list of requests, and a
+manifest line is written only when the files it speaks of are on disk.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from pydantic import ValidationError
+
+from generator.assembly import build
+from generator.checkpoints import RECIPE, load_weights
+from generator.config import Recipe, load_yaml
+from generator.errors import CheckpointError, PlacementError, PoolError
+from generator.files import read_lines, sha256_of, write_lines
+from generator.interface import Painter
+from generator.painting import DiffusionPainter
+from generator.records import Box, Draft, SampleRequest, SyntheticDefect
+from generator.sheets import write_png
+
+MANIFEST = "manifest.jsonl"
+PLAN_ATTEMPTS = 16
+"""A plan that finds no place is tried again with a seed derived from the request's."""
+RULES = 1
+"""Raised whenever the same weights and settings would paint other pixels than before."""
+
+
+class Planner(Protocol):
+    """Decides everything about a sample but its pixels.
+
+    Attributes:
+        fingerprint: hash of what plans depend on besides the request.
+    """
+
+    fingerprint: str
+
+    def plan(self, request: SampleRequest) -> Draft:
+        """Raises PlacementError where no place was found."""
+        ...
+
+
+class Composite(Protocol):
+    """A finished sample: what compositing makes of a draft and its painted crop."""
+
+    image: np.ndarray
+    mask: np.ndarray
+    boxes_xyxy: tuple[Box, ...]
+    scores: dict[str, float]
+
+
+class Compose(Protocol):
+    """(draft, painted crop) -> Composite."""
+
+    def __call__(self, draft: Draft, painted: np.ndarray, *, feather_px: int) -> Composite:
+        """See `generator.compositing.composite`."""
+        ...
+
+
+Judge = Callable[[dict[str, float]], tuple[str, str]]
+"""Scores -> (name of the rule that rejects, sentence why), both empty for an accepted sample."""
+
+
+def load_painter(folder: Path) -> DiffusionPainter:
+    """The painter of a finished checkpoint.
+
+    Raises:
+        CheckpointError: the checkpoint is missing, unfinished or damaged.
+        WeightsError: its weights are a pickle; the message says how to convert it.
+    """
+    weights, data, weights_hash = load_weights(folder)
+    recipe = load_yaml(folder / RECIPE, Recipe, CheckpointError)
+    try:
+        parts = build(recipe, data["classes"], data["channels"])
+        parts.tuning.load(parts.backbone, weights)
+    except (KeyError, RuntimeError) as fault:
+        raise CheckpointError(
+            f"The weights in {folder} do not fit its recipe ({str(fault).splitlines()[0]}); "
+            "delete the folder and train it with: augment train."
+        ) from None
+    settings = {
+        "rules": RULES,
+        "weights": weights_hash,
+        "recipe": recipe.model_dump(mode="json", exclude={"training", "precision"}),
+        "classes": data["classes"],
+    }
+    # How many are painted at once changes rounding at most, and is no part of what they are.
+    settings["recipe"]["sampling"].pop("batch_size")
+    return DiffusionPainter(recipe, parts, data["classes"], data["channels"], sha256_of(settings))
+
+
+def make_request(
+    painter_fingerprint: str, class_name: str, index: int, base_seed: int
+) -> SampleRequest:
+    """The request for sample number `index` of a class; its seed follows from the arguments."""
+    digest = sha256_of([painter_fingerprint, class_name, index, base_seed])
+    return SampleRequest(class_name=class_name, index=index, seed=int(digest[:15], 16))
+
+
+def sample_id(painter: Painter, planner: Planner, request: SampleRequest) -> str:
+    """16 hex digits, the same wherever and whenever the sample is made."""
+    made_from = [
+        painter.fingerprint,
+        planner.fingerprint,
+        request.class_name,
+        request.index,
+        request.seed,
+    ]
+    return sha256_of(made_from)[:16]
+
+
+def sample_pool(
+    painter: Painter,
+    planner: Planner,
+    requests: Sequence[SampleRequest],
+    pool: Path,
+    *,
+    composite: Compose,
+    judge: Judge,
+    feather_px: int,
+    on_sample: Callable[[SyntheticDefect], None] | None = None,
+) -> list[SyntheticDefect]:
+    """Make whatever of `requests` the pool does not hold yet.
+
+    Args:
+        painter: paints the defects.
+        planner: decides where and in which shape.
+        requests: what to make; blocks of `painter.batch_size` of them are painted together.
+        pool: folder; made if need be. What it holds of other painters is left alone.
+        composite: turns a draft and its painted crop into a finished sample.
+        judge: accepts or rejects by the sample's scores.
+        feather_px: width of the blend between defect and background, pixels.
+        on_sample: called with each request's record, in order, also for those already there.
+
+    Returns:
+        One record a request, in their order.
+
+    Raises:
+        PlacementError: a request found no place in `PLAN_ATTEMPTS` attempts.
+        PoolError: the manifest is damaged.
+    """
+    (pool / "images").mkdir(parents=True, exist_ok=True)
+    (pool / "masks").mkdir(exist_ok=True)
+    _cut_unfinished_line(pool / MANIFEST)
+    held = {r.id: r for r in read_pool(pool)} if (pool / MANIFEST).exists() else {}
+    records = []
+    for first in range(0, len(requests), painter.batch_size):
+        block = requests[first : first + painter.batch_size]
+        ids = [sample_id(painter, planner, r) for r in block]
+        # A block of which something is missing is painted whole: rounding depends on company.
+        drafts, painted = [], []
+        if any(i not in held for i in ids):
+            drafts = [plan_until_placed(planner, request) for request in block]
+            painted = painter.paint(drafts)
+        for k, (made_id, request) in enumerate(zip(ids, block, strict=True)):
+            if made_id not in held:
+                finished = composite(drafts[k], painted[k], feather_px=feather_px)
+                record = _record(made_id, painter, request, drafts[k], finished, judge, feather_px)
+                _write_sample(pool, record, finished)
+                held[made_id] = record
+            records.append(held[made_id])
+            if on_sample is not None:
+                on_sample(held[made_id])
+    return records
+
+
+def plan_until_placed(planner: Planner, request: SampleRequest) -> Draft:
+    """Plan a request; where no place is found, again with a seed derived from its own.
+
+    Raises:
+        PlacementError: none of `PLAN_ATTEMPTS` plans found a place.
+    """
+    reason = ""
+    for attempt in range(PLAN_ATTEMPTS):
+        seed = int(sha256_of([request.seed, attempt])[:15], 16) if attempt else request.seed
+        try:
+            return planner.plan(request.model_copy(update={"seed": seed}))
+        except PlacementError as fault:
+            reason = str(fault)
+    raise PlacementError(
+        f"No place was found for {request.class_name} number {request.index} in {PLAN_ATTEMPTS} "
+        f"attempts; the last one said: {reason}"
+    )
+
+
+def read_pool(pool: Path) -> list[SyntheticDefect]:
+    """Every record of a pool, in the order in which they were made.
+
+    Raises:
+        PoolError: there is no pool, or a line of its manifest can't be read.
+    """
+    manifest = pool / MANIFEST
+    if not manifest.exists():
+        raise PoolError(f"There is no pool in {pool}; make one with: augment sample -n 100.")
+    try:
+        return [SyntheticDefect.model_validate(line) for line in read_lines(manifest)]
+    except (json.JSONDecodeError, ValidationError, UnicodeDecodeError) as fault:
+        raise PoolError(
+            f"{manifest} is damaged ({' '.join(str(fault).split())[:200]}); delete {pool} and "
+            "sample again."
+        ) from None
+
+
+def write_pool_manifest(pool: Path, records: Iterable[SyntheticDefect]) -> None:
+    """Replace a pool's manifest, for example after verdicts changed; whole or not at all."""
+    write_lines(pool / MANIFEST, [record.model_dump(mode="json") for record in records])
+
+
+def _record(
+    made_id: str,
+    painter: Painter,
+    request: SampleRequest,
+    draft: Draft,
+    finished: Composite,
+    judge: Judge,
+    feather_px: int,
+) -> SyntheticDefect:
+    whole = draft.background is None
+    rule, reason = judge(finished.scores)
+    height, width = finished.image.shape[:2]
+    grey = _is_grey(finished.image) if draft.background is None else draft.background.grey
+    return SyntheticDefect(
+        id=made_id,
+        class_name=request.class_name,
+        index=request.index,
+        seed=request.seed,
+        generator=painter.name,
+        fingerprint=painter.fingerprint,
+        image=f"images/{made_id}.png",
+        mask=None if whole else f"masks/{made_id}.png",
+        width=width,
+        height=height,
+        grey=grey,
+        boxes_xyxy=() if whole else finished.boxes_xyxy,
+        mask_kind="none" if whole else draft.mask_kind,
+        background_id=None if draft.background is None else draft.background.id,
+        background_xyxy=draft.background_xyxy,
+        mask_source_id=None if whole else draft.mask_source_id,
+        source_ids=draft.source_ids,
+        carried_instances=draft.carried_instances,
+        feather_px=feather_px,
+        crop_xyxy=draft.crop_xyxy,
+        scores=finished.scores,
+        verdict="rejected" if rule else "accepted",
+        rule=rule,
+        reason=reason,
+    )
+
+
+def _write_sample(pool: Path, record: SyntheticDefect, finished: Composite) -> None:
+    """Image and mask, each whole, and only then the line that vouches for them."""
+    write_png(pool / record.image, finished.image[..., :1] if record.grey else finished.image)
+    if record.mask is not None:
+        write_png(pool / record.mask, finished.mask.astype(np.uint8) * 255)
+    line = json.dumps(record.model_dump(mode="json"), sort_keys=True) + "\n"
+    with (pool / MANIFEST).open("a", encoding="utf-8") as stream:
+        stream.write(line)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _cut_unfinished_line(manifest: Path) -> None:
+    """Cut what a killed run left after the last line's end."""
+    if not manifest.exists():
+        return
+    with manifest.open("rb+") as stream:
+        content = stream.read()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            stream.truncate(whole)
+
+
+def _is_grey(image: np.ndarray) -> bool:
+    return bool((image == image[..., :1]).all())

@@ -1,0 +1,130 @@
+"""Examples -> crops: geometry, balance, determinism."""
+
+import cv2
+import numpy as np
+import pytest
+
+from generator.config import CropSettings
+from generator.data import CropData, from_canvas, instance_mask, to_canvas, to_pixels, to_tensor
+from generator.errors import ExampleError, TrainingError
+
+CROPS = CropSettings(size_px=32, least_px=32, whole_image_px=32)
+
+
+def test_batch_follows_from_seed_and_step_alone(tiny_examples, tiny_classes):
+    examples = tiny_examples()
+    one, other = (CropData(examples, tiny_classes, CROPS) for _ in range(2))
+    one.batch(0, 3, 8)
+    a, b = one.batch(5, 3, 8), other.batch(5, 3, 8)
+    assert a.example_ids == b.example_ids
+    assert (a.images == b.images).all()
+    assert not (a.images == one.batch(6, 3, 8).images).all()
+    assert not (a.images == one.batch(5, 4, 8).images).all()
+
+
+def test_shapes_ranges_and_shares(tiny_examples, tiny_classes):
+    data = CropData(tiny_examples(), tiny_classes, CROPS)
+    batches = [data.batch(step, 0, 8) for step in range(40)]
+    assert batches[0].images.shape == (8, 1, 32, 32)
+    assert batches[0].masks.shape == (8, 1, 32, 32)
+    for batch in batches:
+        assert batch.images.abs().max() <= 1
+        assert 0 <= batch.masks.min() <= batch.masks.max() <= 1
+        assert (batch.class_ids == len(tiny_classes)).sum() == 2
+        assert batch.masks.flatten(1).amax(1).min() > 0
+    drawn = np.concatenate([b.class_ids for b in batches])
+    assert np.isclose((drawn == 0).sum(), (drawn == 1).sum(), rtol=0.3)
+
+
+def test_the_mask_lies_on_the_defect_through_every_augmentation(tiny_examples, tiny_classes):
+    data = CropData(tiny_examples(), tiny_classes, CROPS)
+    for step in range(20):
+        batch = data.batch(step, 1, 8)
+        for image, mask, class_id in zip(batch.images, batch.masks, batch.class_ids, strict=True):
+            inside, outside = image[mask > 0.99].mean(), image[mask == 0].mean()
+            if class_id == 0:
+                assert inside < outside - 0.5
+            elif class_id == 1:
+                assert inside > outside + 0.5
+            else:
+                assert abs(inside - outside) < 0.2
+
+
+def test_clean_crops_from_defect_free_regions(tiny_examples, tiny_classes):
+    data = CropData(tiny_examples(clean=0), tiny_classes, CROPS)
+    assert data.clean_source == "defect-free regions"
+    for example, (x1, y1, x2, y2) in data.regions:
+        assert 0 <= x1 < x2 <= example.width
+        assert 0 <= y1 < y2 <= example.height
+        a1, b1, a2, b2 = example.instances[0].box_xyxy
+        assert x2 <= a1 or x1 >= a2 or y2 <= b1 or y1 >= b2
+    assert (data.batch(0, 0, 8).class_ids == len(tiny_classes)).sum() == 2
+
+
+def test_colour_keeps_three_channels_in_rgb_order(tiny_examples, tiny_classes):
+    examples = tiny_examples(grey=False)
+    data = CropData(examples, tiny_classes, CROPS)
+    assert data.channels == 3
+    expected = cv2.imread(str(examples[0].image_path))[..., ::-1]
+    assert (data.store.image(examples[0]) == expected).all()
+
+
+def test_image_level_labels_make_whole_images_the_crops(tiny_examples, tiny_classes):
+    data = CropData(tiny_examples(instances=False), tiny_classes, CROPS)
+    assert data.whole
+    batch = data.batch(0, 0, 8)
+    assert batch.images.shape == (8, 1, 32, 32)
+    assert (batch.masks == 1).all()
+
+
+def test_a_box_without_a_mask_counts_as_its_own_mask(tiny_examples):
+    instance = tiny_examples()[0].instances[0]
+    bare = instance.model_copy(update={"mask_path": None, "mask_kind": "none"})
+    assert (instance_mask(bare) == np.full((8, 12), 255)).all()
+
+
+def test_what_contradicts_itself_is_refused(tiny_examples, tiny_classes):
+    examples = tiny_examples()
+    with pytest.raises(TrainingError, match="no defect example"):
+        CropData(examples[6:], tiny_classes, CROPS)
+    with pytest.raises(ExampleError, match="classes scratch, which"):
+        CropData(examples, ("pit",), CROPS)
+    with pytest.raises(TrainingError, match="No training example of dent"):
+        CropData(examples, (*tiny_classes, "dent"), CROPS)
+    bare = examples[0].model_copy(update={"instances": ()})
+    with pytest.raises(ExampleError, match="1 defect images have neither mask nor box"):
+        CropData([bare, *examples[1:]], tiny_classes, CROPS)
+    wrong = examples[0].model_copy(update={"width": examples[0].width + 3})
+    data = CropData([wrong, *examples[1:]], tiny_classes, CROPS)
+    with pytest.raises(ExampleError, match="its record says 99 x 48"):
+        data.store.image(wrong)
+    examples[1].instances[0].mask_path.unlink()
+    with pytest.raises(ExampleError, match="can't be read as an image"):
+        CropData(examples, tiny_classes, CROPS)
+
+
+def test_the_store_forgets_the_oldest_and_reads_it_again(tiny_examples, tiny_classes):
+    examples = tiny_examples()
+    store = CropData(examples, tiny_classes, CROPS).store
+    store.capacity = 2 * 48 * 96
+    first = store.image(examples[0]).copy()
+    for example in examples[1:5]:
+        store.image(example)
+    assert examples[0].id not in store._kept
+    assert store._bytes <= store.capacity
+    assert (store.image(examples[0]) == first).all()
+
+
+@pytest.mark.parametrize("shape", [(40, 40), (30, 50), (90, 64)])
+def test_canvas_and_back_keeps_the_window(shape):
+    ramp = np.add.outer(np.arange(shape[0]), np.arange(shape[1])).astype(np.float32)
+    back = from_canvas(to_canvas(ramp[..., None], 64), shape)
+    assert back.shape == (*shape, 1)
+    inner = np.abs(back[..., 0] - ramp)[3:-3, 3:-3]
+    assert inner.max() < 1.5
+
+
+def test_tensors_and_pixels_are_inverse():
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3)).astype(np.float32)
+    assert to_tensor(pixels).shape == (2, 3, 5, 7)
+    assert np.abs(to_pixels(to_tensor(pixels)) - pixels).max() < 1e-3

@@ -1,0 +1,102 @@
+"""Objectives against closed forms: the solver must land where the exact network would lead."""
+
+import pytest
+import torch
+
+from generator.config import load_recipe
+from generator.objectives import FlowMatching, VPrediction, begin_index, loss_weights, solve
+
+SHAPE = (3, 4, 6, 8)
+
+
+def make(kind: str):
+    return FlowMatching(FlowMatching.Settings()) if kind == "flow" else VPrediction(None)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def exact(objective, scheduler, image):
+    """The prediction of a network that knows the one image there is."""
+
+    def predict(noisy, time):
+        if isinstance(objective, FlowMatching):
+            return (noisy - image) / time[:, None, None, None]
+        kept = objective.path.alphas_cumprod[(time * 1000).round().long()][:, None, None, None]
+        noise = (noisy - kept.sqrt() * image) / (1 - kept).sqrt()
+        return kept.sqrt() * noise - (1 - kept).sqrt() * image
+
+    return predict
+
+
+@pytest.mark.parametrize(
+    ("kind", "solver"), [("flow", "dpm++2m"), ("flow", "euler"), ("v", "dpm++2m")]
+)
+@pytest.mark.parametrize("strength", [1.0, 0.5])
+def test_the_solver_recovers_the_image_of_an_exact_network(kind, solver, strength):
+    objective = make(kind)
+    image = torch.rand(SHAPE, generator=generator()) * 2 - 1
+    noise = torch.randn(SHAPE, generator=generator(1))
+    scheduler = objective.scheduler(solver, 12)
+    begin = begin_index(scheduler, strength)
+    start = objective.noised(scheduler, begin, image, noise)
+    out = solve(exact(objective, scheduler, image), scheduler, start, begin)
+    assert (out - image).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("kind", ["flow", "v"])
+def test_the_loss_of_an_exact_network_is_zero_and_of_a_blind_one_is_not(kind):
+    objective = make(kind)
+    image = torch.rand(SHAPE, generator=generator()) * 2 - 1
+    ones = torch.ones(SHAPE)
+    scheduler = objective.scheduler("dpm++2m", 10)
+    right = objective.loss(exact(objective, scheduler, image), image, ones, generator(2))
+    blind = objective.loss(lambda noisy, time: torch.zeros_like(noisy), image, ones, generator(2))
+    assert right.shape == (3,)
+    assert right.max() < 1e-6
+    assert blind.min() > 0.3
+    again = objective.loss(lambda noisy, time: torch.zeros_like(noisy), image, ones, generator(2))
+    assert torch.equal(blind, again)
+
+
+def test_flow_regresses_noise_minus_image():
+    seen = {}
+
+    def predict(noisy, time):
+        seen.update(noisy=noisy, time=time)
+        return torch.zeros_like(noisy)
+
+    image = torch.rand(SHAPE, generator=generator())
+    loss = make("flow").loss(predict, image, torch.ones(SHAPE), generator(3))
+    share = seen["time"][:, None, None, None]
+    noise = (seen["noisy"] - (1 - share) * image) / share
+    assert torch.allclose(loss, ((noise - image) ** 2).mean(dim=(1, 2, 3)), rtol=1e-3)
+
+
+@pytest.mark.parametrize("solver", ["dpm++2m", "euler"])
+def test_strength_is_the_share_of_noise_that_a_paste_starts_with(solver):
+    objective = make("flow")
+    scheduler = objective.scheduler(solver, 20)
+    assert begin_index(scheduler, 1.0) == 0
+    begin = begin_index(scheduler, 0.6)
+    start = objective.noised(scheduler, begin, torch.zeros(SHAPE), torch.ones(SHAPE))
+    assert 0.5 < float(start.mean()) <= 0.601
+
+
+def test_loss_weights_count_the_mask_more_and_keep_the_mean():
+    masks = torch.zeros(2, 1, 4, 6)
+    masks[0, :, :2, :3] = 1
+    weights = loss_weights(masks, 4.0)
+    assert torch.allclose(weights.mean(dim=(1, 2, 3)), torch.ones(2))
+    assert torch.allclose(weights[0, 0, 0, 0] / weights[0, 0, 3, 5], torch.tensor(5.0))
+    assert (weights[1] == 1).all()
+
+
+def test_recipes_refuse_a_straight_solver_on_curved_paths():
+    recipe = load_recipe("compact")
+    euler = recipe.model_copy(
+        update={"sampling": recipe.sampling.model_copy(update={"solver": "euler"})}
+    )
+    assert FlowMatching.refuse(euler) is None
+    assert "curved" in str(VPrediction.refuse(euler))
