@@ -10,9 +10,15 @@ from generator.records import Box, Draft
 LEAST_NOISE = 1.0
 """Grey levels; differences below it are rounding, whatever the surface."""
 
-LOW, HIGH = 0.8, 1.6
+LOW, HIGH = 0.8, 2.0
 """Hysteresis on the difference, in units of the surface's noise at the same scale: what exceeds
 `LOW` and hangs together with something above `HIGH` has changed."""
+
+BAND = 4.0
+"""How much stronger a change in the feather must be than one in the mask to be labelled."""
+
+STEP_PX = 6
+"""Distance of the neighbour that the surface is compared with, pixels."""
 
 LEAST_PART = 0.01
 WORK_PX = 160
@@ -171,6 +177,8 @@ def _derive(
     noise_coarse = _noise(surface, residual, outside, sigma)
     energy = np.maximum(np.sqrt(fine) / noise, np.abs(coarse) / noise_coarse)
     energy[inside <= 0] = 0
+    # around the mask a blended surface differs as well: there only what is plain to see counts
+    energy /= 1 + (BAND - 1) * (1 - shrink(wanted))
     found = _hysteresis(energy)
     closed = max(1, round(sigma))
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * closed + 1,) * 2)
@@ -192,15 +200,15 @@ def _noise(surface: np.ndarray, residual: np.ndarray, outside: np.ndarray, sigma
     """Standard deviation, in grey levels, by which a patch of this surface differs from its
     neighbour (as a repainted one would), or by which the painter missed the background outside
     the mask, whichever is larger; after smoothing by `sigma`."""
-    step = max(2, round(3 * sigma))
-    differences = []
+    step = max(STEP_PX, round(4 * sigma))
+    variances = []
     for dy, dx in ((0, step), (step, 0)):
         if surface.shape[0] > 2 * dy and surface.shape[1] > 2 * dx:
             moved = surface[dy:, dx:] - surface[: surface.shape[0] - dy, : surface.shape[1] - dx]
             if sigma > 0:
                 moved = cv2.GaussianBlur(moved, (0, 0), sigma)
-            differences.append(float(np.median(np.abs(moved))) * 1.4826)
-    own = min(differences) if differences else 0.0
+            variances.append((float(np.median(np.abs(moved))) * 1.4826) ** 2)
+    own = float(np.sqrt(np.mean(variances))) if variances else 0.0
     missed = 0.0
     if outside.sum() >= 16:
         smooth = cv2.GaussianBlur(residual, (0, 0), sigma) if sigma > 0 else residual

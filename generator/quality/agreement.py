@@ -13,7 +13,7 @@ class MaskRules(StrictModel):
 
     least_area_px: float = Field(4, ge=1, description="least size of the derived mask, pixels")
     least_contrast: float = Field(
-        0.8, ge=0, description="least mean change in the mask, in units of the surface's noise"
+        1.2, ge=0, description="least mean change in the mask, in units of the surface's noise"
     )
     least_fill: float = Field(
         0.35, ge=0, le=1, description="least share of the proposed mask that changed"

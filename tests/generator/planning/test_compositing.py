@@ -1,0 +1,136 @@
+"""Rule 3 and rule 4: nothing changes outside the feather, and the label says what is there."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from generator.baselines import make_baseline
+from generator.compositing import boxes_of, composite
+from generator.masks import DraftPlanner
+from generator.quality.agreement import MaskRules, judge
+from generator.records import SampleRequest
+
+CLASSES = ("pit", "crack", "chip")
+
+
+def crop(draft, picture):
+    x1, y1, x2, y2 = draft.crop_xyxy
+    return np.ascontiguousarray(picture[y1:y2, x1:x2])
+
+
+def iou(a, b):
+    return (a & b).sum() / (a | b).sum()
+
+
+def test_outside_the_feather_every_pixel_is_the_background(train):
+    """Whatever is painted: noise all over the crop, on many random drafts."""
+    planner = DraftPlanner(train, CLASSES)
+    rng = np.random.default_rng(0)
+    for k in range(40):
+        draft = planner.plan(SampleRequest(class_name=CLASSES[k % 3], index=k, seed=k))
+        painted = rng.integers(0, 256, crop(draft, draft.image).shape, dtype=np.uint8)
+        feather = int(rng.integers(0, 6))
+        before = draft.image.copy()
+        made = composite(draft, painted, feather_px=feather)
+        # scipy's exact distance, independent of the one that is used
+        far = ndimage.distance_transform_edt(~draft.mask) > feather
+        assert np.array_equal(made.image[far], draft.image[far])
+        assert np.array_equal(draft.image, before)
+        assert not (made.mask & far).any()
+        assert np.array_equal(made.image[..., 0], made.image[..., 2]), "grey must stay grey"
+
+
+def test_copy_paste_comes_back_as_the_mask(pasted):
+    painter = make_baseline("copy-paste")
+    found = []
+    for draft in pasted:
+        made = composite(draft, painter.paint([draft])[0])
+        found.append(iou(made.mask, draft.mask))
+        assert judge(made.scores, MaskRules()) == ("", "")
+        assert made.scores["fill"] > 0.6
+        assert made.scores["leak"] == 0
+        assert made.scores["area_px"] == made.mask.sum()
+    assert np.mean(found) > 0.9
+    assert min(found) > 0.7
+
+
+def test_nothing_painted_is_rejected(pasted):
+    for draft in pasted:
+        made = composite(draft, crop(draft, draft.image))
+        assert np.array_equal(made.image, draft.image)
+        assert not made.mask.any() and made.boxes_xyxy == ()
+        rule, reason = judge(made.scores, MaskRules())
+        assert rule == "nothing-appeared"
+        assert reason == "only 0 px changed visibly, at least 4 px must."
+
+
+def test_a_smooth_offset_of_the_painter_is_no_defect(pasted):
+    for draft in pasted:
+        below = crop(draft, draft.image).astype(float)
+        tilt = np.linspace(4, 12, below.shape[1])[None, :, None]
+        painted = np.clip(below + tilt, 0, 255).round().astype(np.uint8)
+        assert judge(composite(draft, painted).scores, MaskRules())[0] == "nothing-appeared"
+
+
+def test_half_a_defect_gives_half_a_mask(paster):
+    draft = next(
+        d
+        for d in (paster.plan(SampleRequest(class_name="chip", index=0, seed=s)) for s in range(40))
+        if d.mask.sum() > 400
+    )
+    below = crop(draft, draft.image)
+    painted = below.copy()
+    wanted = crop(draft, draft.mask)
+    rows = np.flatnonzero(wanted.any(axis=1))
+    half = wanted.copy()
+    half[: int(rows.mean())] = False
+    painted[half] = painted[half] // 3
+    made = composite(draft, painted)
+    assert 0.3 < made.scores["fill"] < 0.75
+    assert iou(crop(draft, made.mask), half) > 0.7
+    rule, reason = judge(made.scores, MaskRules(least_fill=0.9))
+    assert rule == "too-little-in-mask"
+    assert "of the mask changed, at least 90% must." in reason
+
+
+def test_a_defect_that_left_its_mask_is_rejected(pasted):
+    draft = pasted[0]
+    away = ndimage.distance_transform_edt(~crop(draft, draft.mask))
+    painted = crop(draft, draft.image).copy()
+    painted[(away > 8) & (away < 14)] = 10
+    painted[away == 0] = 40
+    made = composite(draft, painted)
+    assert made.scores["leak"] > 0.5
+    assert judge(made.scores, MaskRules())[0] == "outside-mask"
+
+
+def test_one_box_a_part_and_none_for_crumbs():
+    mask = np.zeros((60, 90), bool)
+    mask[5:25, 10:40] = True
+    mask[40:50, 60:80] = True
+    mask[55, 2] = True
+    assert boxes_of(mask) == ((10, 5, 40, 25), (60, 40, 80, 50))
+
+
+def test_whole_image_mode_passes_the_picture_through(pasted):
+    draft = dataclasses.replace(
+        pasted[0],
+        background=None,
+        image=np.zeros((32, 48, 3), np.uint8),
+        mask=np.ones((32, 48), bool),
+        crop_xyxy=(0, 0, 48, 32),
+        mask_kind="none",
+    )
+    painted = np.random.default_rng(1).integers(0, 256, (32, 48, 3), dtype=np.uint8)
+    made = composite(draft, painted)
+    assert np.array_equal(made.image, painted)
+    assert made.mask.shape == (32, 48) and not made.mask.any()
+    assert made.boxes_xyxy == () and made.scores == {}
+    assert judge(made.scores, MaskRules()) == ("", "")
+
+
+def test_a_crop_of_the_wrong_size_is_refused(pasted):
+    with pytest.raises(ValueError, match=r"uint8 of shape \(3, 5, 3\), the draft's crop is uint8"):
+        composite(pasted[0], np.zeros((3, 5, 3), np.uint8))

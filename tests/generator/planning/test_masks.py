@@ -1,0 +1,195 @@
+"""Drafts: the same from the same request, where the class occurs, on what is free."""
+
+import numpy as np
+import pytest
+
+from generator.errors import ExampleError, PlacementError
+from generator.masks import DraftPlanner, PlannerSettings
+from generator.records import Draft, SampleRequest
+
+CLASSES = ("pit", "crack", "chip")
+
+
+def request(name, index=0, seed=None):
+    return SampleRequest(class_name=name, index=index, seed=index if seed is None else seed)
+
+
+def same(a: Draft, b: Draft) -> bool:
+    return (
+        a.background == b.background
+        and a.crop_xyxy == b.crop_xyxy
+        and a.source_ids == b.source_ids
+        and np.array_equal(a.mask, b.mask)
+        and np.array_equal(a.image, b.image)
+        and ((a.paste is None and b.paste is None) or np.array_equal(a.paste, b.paste))
+    )
+
+
+def test_a_plan_is_the_same_whatever_was_planned_before(train):
+    forward = DraftPlanner(train, CLASSES)
+    requests = [request(c, k) for c in CLASSES for k in range(5)]
+    first = [forward.plan(r) for r in requests]
+    # another order of calls, of the listing, and a cache too small to keep anything
+    small = PlannerSettings(cache_mb=1)
+    backward = DraftPlanner(train[::-1], CLASSES, small)
+    second = [backward.plan(r) for r in requests[::-1]][::-1]
+    assert forward.fingerprint == backward.fingerprint
+    assert all(same(a, b) for a, b in zip(first, second, strict=True))
+    assert not same(first[0], first[1])
+
+
+def test_fingerprint_follows_settings_examples_and_class_order(train):
+    base = DraftPlanner(train, CLASSES).fingerprint
+    others = {
+        DraftPlanner(train, CLASSES, PlannerSettings(real_share=0.5)).fingerprint,
+        DraftPlanner(train[1:], CLASSES).fingerprint,
+        DraftPlanner(train, CLASSES[::-1]).fingerprint,
+        DraftPlanner(train, CLASSES, working_size=32).fingerprint,
+    }
+    assert base not in others
+    assert len(others) == 4
+
+
+def test_drafts_keep_their_contract(train):
+    planner = DraftPlanner(train, CLASSES)
+    clean = {e.id for e in train if e.is_clean}
+    kinds = set()
+    for k in range(45):
+        draft = planner.plan(request(CLASSES[k % 3], k))
+        height, width = draft.image.shape[:2]
+        assert draft.image.dtype == np.uint8
+        assert draft.mask.dtype == bool
+        assert (
+            draft.mask.shape == (height, width) == (draft.background.height, draft.background.width)
+        )
+        assert draft.background.id in clean
+        x1, y1, x2, y2 = draft.crop_xyxy
+        assert 0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height
+        outside = draft.mask.copy()
+        outside[y1:y2, x1:x2] = False
+        assert draft.mask.any() and not outside.any()
+        assert draft.source_ids == tuple(sorted(set(draft.source_ids)))
+        assert draft.background.id in draft.source_ids
+        kinds.add(draft.mask_source_id.split(":")[0])
+        if draft.mask_source_id.startswith("procedural:"):
+            assert draft.paste is None
+        else:
+            assert draft.mask_source_id in draft.source_ids
+        if draft.paste is not None:
+            assert np.array_equal(draft.paste[~draft.mask], draft.image[~draft.mask])
+            assert not np.array_equal(draft.paste[draft.mask], draft.image[draft.mask])
+    assert "procedural" in kinds and len(kinds) > 3
+
+
+def test_grey_stays_grey(pasted):
+    for draft in pasted:
+        for picture in (draft.image, draft.paste, draft.context):
+            assert np.array_equal(picture[..., 0], picture[..., 1])
+            assert np.array_equal(picture[..., 0], picture[..., 2])
+
+
+@pytest.mark.parametrize("real_share", [0.0, 1.0])
+def test_a_class_at_the_edge_is_placed_at_that_kind_of_edge(train, real_share):
+    planner = DraftPlanner(train, CLASSES, PlannerSettings(real_share=real_share))
+    for k in range(20):
+        crack, chip, pit = (planner.plan(request(c, k)).mask for c in ("crack", "chip", "pit"))
+        assert crack[:2].any() or crack[-2:].any()
+        ys, xs = np.nonzero(crack)
+        assert np.ptp(ys) > 2 * np.ptp(xs), "a class of vertical cracks lies down"
+        assert chip[:, :2].any() or chip[:, -2:].any()
+        rim = np.ones_like(pit)
+        rim[2:-2, 2:-2] = False
+        assert not (pit & rim).any(), "a class from the inside touches the edge"
+
+
+def test_no_overlap_with_carried_instances(no_clean):
+    """With regions forbidden, every background is a defect image with its defects."""
+    planner = DraftPlanner(no_clean, CLASSES, PlannerSettings(least_region_px=5000))
+    for k in range(24):
+        draft = planner.plan(request(CLASSES[k % 3], k))
+        assert draft.background_xyxy is None
+        assert draft.carried_instances == draft.background.instances != ()
+        for instance in draft.carried_instances:
+            x1, y1, x2, y2 = instance.box_xyxy
+            assert not draft.mask[max(y1 - 6, 0) : y2 + 6, max(x1 - 6, 0) : x2 + 6].any()
+
+
+def test_boxes_without_clean_images_are_painted_on_defect_free_regions(no_clean):
+    planner = DraftPlanner(no_clean, CLASSES, PlannerSettings(least_region_px=64))
+    regions = 0
+    for k in range(24):
+        draft = planner.plan(request(CLASSES[k % 3], k))
+        assert draft.mask_kind in ("approximate", "exact")
+        if draft.background_xyxy is None:
+            continue
+        regions += 1
+        x1, y1, x2, y2 = draft.background_xyxy
+        assert draft.image.shape[:2] == (y2 - y1, x2 - x1)
+        assert min(x2 - x1, y2 - y1) >= 64
+        assert draft.carried_instances == ()
+        for instance in draft.background.instances:
+            a, b, c, d = instance.box_xyxy
+            assert c <= x1 or a >= x2 or d <= y1 or b >= y2
+    assert regions > 12
+
+
+def test_whole_image_mode_for_image_level_labels(tmp_path, write):
+    image = np.full((40, 60, 3), 90, np.uint8)
+    examples = [
+        write(tmp_path, "a", image, label="rust"),
+        write(tmp_path, "b", image + 1),
+    ]
+    draft = DraftPlanner(examples, ("rust",), working_size=48).plan(request("rust"))
+    assert draft.background is None and draft.paste is None
+    assert draft.image.shape == (48, 48, 3) and not draft.image.any()
+    assert draft.mask.all() and draft.crop_xyxy == (0, 0, 48, 48)
+    assert (draft.mask_kind, draft.source_ids, draft.mask_source_id) == ("none", (), None)
+
+
+def test_roi_keeps_defects_on_the_part(tmp_path, train):
+    import cv2
+
+    placed = []
+    for example in train:
+        roi = np.zeros((example.height, example.width), np.uint8)
+        roi[20:-15, 25:-30] = 255
+        path = tmp_path / f"{example.id}.png"
+        cv2.imwrite(str(path), roi)
+        placed.append(example.model_copy(update={"roi_path": path}))
+    planner = DraftPlanner(placed, CLASSES)
+    for k in range(12):
+        mask = planner.plan(request("pit", k)).mask
+        assert not mask[:20].any() and not mask[-15:].any()
+        assert not mask[:, :25].any() and not mask[:, -30:].any()
+
+
+def test_refuses_other_splits_unknown_classes_and_classes_without_examples(train):
+    test = train[0].model_copy(update={"split": "test"})
+    with pytest.raises(ExampleError, match="belongs to the test split"):
+        DraftPlanner([*train, test], CLASSES)
+    with pytest.raises(ExampleError, match="no training example to plan from"):
+        DraftPlanner([], CLASSES)
+    with pytest.raises(ExampleError, match=r"Unknown class 'dent'; the classes are pit, crack"):
+        DraftPlanner(train, CLASSES).plan(request("dent"))
+    with pytest.raises(ExampleError, match="Class 'dent' has no training example"):
+        DraftPlanner(train, (*CLASSES, "dent")).plan(request("dent"))
+
+
+def test_nowhere_to_go_is_said(tmp_path, write):
+    mask = np.ones((50, 70), bool)
+    example = write(tmp_path, "full", np.full((50, 70, 3), 99, np.uint8), [("stain", mask)])
+    with pytest.raises(PlacementError, match="No place for a 'stain' was found in 40 tries"):
+        DraftPlanner([example], ("stain",)).plan(request("stain"))
+
+
+def test_settings_are_bounded():
+    with pytest.raises(ValueError, match="less than or equal to 1"):
+        PlannerSettings(real_share=1.5)
+    with pytest.raises(ValueError, match="must not exceed least_scale"):
+        PlannerSettings(least_scale=0.2, least_fit_scale=0.5)
+
+
+def test_missing_image_is_named(train, tmp_path):
+    lost = [e.model_copy(update={"image_path": tmp_path / "lost.png"}) for e in train]
+    with pytest.raises(ExampleError, match=r"lost.png is missing or is not an image"):
+        DraftPlanner(lost, CLASSES).plan(request("pit"))
