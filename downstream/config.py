@@ -1,0 +1,135 @@
+"""What an experiment is asked to do. Every number has a bound, and its unit in its description."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Task = Literal["detection", "classification"]
+PrimaryMetric = Literal["map50", "macro_f1"]
+
+BASELINE = "real"
+"""The arm that all others are compared with."""
+
+PRIMARY: dict[str, PrimaryMetric] = {"detection": "map50", "classification": "macro_f1"}
+"""The one metric of each task that the verdict is about."""
+
+
+class ExperimentConfig(BaseModel):
+    """Settings of one experiment: arms x seeds x tasks, every run at the same optimiser steps.
+
+    Immutable; an unknown key is an error.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tasks: tuple[Task, ...] = Field(
+        ("detection", "classification"), min_length=1, description="what is trained and measured"
+    )
+    arms: tuple[str, ...] | None = Field(
+        None, description="arms of the export to compare; None takes all of them"
+    )
+    seeds: tuple[int, ...] = Field(
+        (0, 1),
+        min_length=1,
+        description="one training per arm, task and seed; a plain number n stands for 0 .. n-1",
+    )
+
+    detector: str = Field(
+        "yolo11n",
+        min_length=1,
+        description="an ultralytics detection model by name (yolo11n, rtdetr-l, ...) or file "
+        "(.pt or .yaml); a name without its .pt on disk is trained from scratch, and the report "
+        "says so",
+    )
+    weights_dir: Path | None = Field(
+        None, description="a folder that is searched for the detector's .pt, besides this one"
+    )
+    detection_steps: int = Field(
+        600, ge=1, le=1_000_000, description="optimiser steps of every detector; a step is a batch"
+    )
+    detection_px: int = Field(
+        256,
+        ge=32,
+        le=2048,
+        multiple_of=32,
+        description="longer side of the images in px; the shorter one is padded",
+    )
+    detection_batch: int = Field(16, ge=1, le=1024, description="images per step")
+    detection_lr: float = Field(
+        0.002, gt=0, le=1, description="peak learning rate of AdamW; cosine to 1 % after warm-up"
+    )
+    select: Literal["last", "val"] = Field(
+        "last",
+        description="which detector counts: the last step's, or the best of ten checks on val. "
+        "Never one chosen by test",
+    )
+
+    classifier: Literal["resnet18", "resnet34", "resnet50"] = Field(
+        "resnet18",
+        description="torchvision model; its ImageNet weights are used only where `pretrained` "
+        "allows it and they are in the torch hub cache",
+    )
+    classification_steps: int = Field(
+        300, ge=1, le=1_000_000, description="optimiser steps of every classifier"
+    )
+    classification_px: int = Field(
+        128, ge=32, le=1024, description="images are resized to a square of this side in px"
+    )
+    classification_batch: int = Field(32, ge=2, le=1024, description="images per step")
+    classification_lr: float = Field(
+        1e-3, gt=0, le=1, description="peak learning rate of AdamW; cosine to 0 after warm-up"
+    )
+    with_good: bool = Field(
+        True, description="classify `good` images as a class of their own; False leaves them out"
+    )
+
+    pretrained: bool = Field(
+        True, description="use pretrained weights where they are on disk; False never does"
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto",
+        description="arithmetic of the training's forward pass; auto is bf16 where the GPU or "
+        "CPU has it, else fp32",
+    )
+    device: str = Field(
+        "auto", description="auto, cpu, or a CUDA device such as cuda:0; auto takes a GPU if any"
+    )
+    jobs: int = Field(1, ge=1, le=64, description="runs at once, each in a process of its own")
+
+    bootstrap_samples: int = Field(
+        1000, ge=100, le=100_000, description="resamples of seeds and test images per interval"
+    )
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="coverage of the intervals")
+    bootstrap_seed: int = Field(0, ge=0, description="seed of the resampling")
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _count_to_seeds(cls, value: object) -> object:
+        if isinstance(value, int) and not isinstance(value, bool):
+            if not 1 <= value <= 1000:
+                raise ValueError(f"a number of seeds must be in 1 .. 1000, got {value}")
+            return tuple(range(value))
+        return value
+
+    @model_validator(mode="after")
+    def _check(self) -> "ExperimentConfig":
+        for name in ("tasks", "arms", "seeds"):
+            values = getattr(self, name)
+            if values is not None and len(set(values)) != len(values):
+                raise ValueError(f"{name} names something twice: {', '.join(map(str, values))}")
+        if any(seed < 0 or seed >= 2**31 for seed in self.seeds):
+            raise ValueError(f"seeds must be in 0 .. 2^31 - 1, got {list(self.seeds)}")
+        if self.arms is not None and len(self.arms) == 0:
+            raise ValueError("arms is empty; leave it out to take all arms of the export")
+        return self
+
+    def training_settings(self, task: Task) -> dict[str, object]:
+        """The settings that a run of `task` depends on, and no others: they enter its key."""
+        if task == "detection":
+            names = ["detector", "detection_steps", "detection_px", "detection_batch"]
+            names += ["detection_lr", "select"]
+        else:
+            names = ["classifier", "classification_steps", "classification_px"]
+            names += ["classification_batch", "classification_lr", "with_good"]
+        return {name: getattr(self, name) for name in [*names, "pretrained"]}

@@ -1,0 +1,292 @@
+"""Ultralytics' own training loop, counted in steps and fed by the manifest.
+
+Ultralytics counts in epochs, so an arm with more images would get more optimiser steps. Here an
+'epoch' is a fixed number of batches drawn from an endless shuffle, the gradient is never
+accumulated, and the learning rate follows the step: every arm gets exactly the same training.
+"""
+
+import io
+import json
+import math
+import os
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.utils.data import Sampler
+from ultralytics.data.build import InfiniteDataLoader, seed_worker
+from ultralytics.data.dataset import YOLODataset
+from ultralytics.models.rtdetr.val import RTDETRDataset
+from ultralytics.utils import LOGGER, ops
+
+from downstream.config import ExperimentConfig
+from downstream.dataset import Item
+from downstream.detectors.outcome import OnStep, rate_at
+from downstream.errors import RunError
+from downstream.metrics import detection_metrics
+
+if TYPE_CHECKING:
+    _Trainer = Any  # mixins: what they are mixed into is chosen at run time
+    _Dataset = Any
+else:
+    _Trainer = _Dataset = object
+
+CONFIDENCE_FLOOR = 0.001
+MAX_DETECTIONS = 100
+"""Per image, as in COCO's evaluation."""
+CHECKS = 10
+"""How often a detector is looked at on val with `select: val`."""
+RAM_FOR_IMAGES = 2 * 2**30
+"""Resized images are kept in memory up to this many bytes."""
+
+
+class StepSampler(Sampler[int]):
+    """Endless shuffles of `n` images, handed out in portions of `portion` indices.
+
+    Every image is seen once before any is seen again, whatever the portion; the last images of one
+    shuffle share a batch with the first of the next, so each batch is full.
+    """
+
+    def __init__(self, n: int, portion: int, seed: int) -> None:
+        self.n, self.portion = n, portion
+        self.rng = np.random.default_rng(seed)
+        self.queue: list[int] = []
+
+    def __len__(self) -> int:
+        return self.portion
+
+    def __iter__(self) -> Iterator[int]:
+        for _ in range(self.portion):
+            if not self.queue:
+                self.queue = self.rng.permutation(self.n).tolist()
+            yield self.queue.pop()
+
+
+class _ManifestLabels(_Dataset):
+    """Labels from the manifest, in place of ultralytics' search for label files."""
+
+    def get_img_files(self, img_path: Any) -> list[str]:
+        return list(img_path)
+
+    def get_labels(self) -> list[dict[str, Any]]:
+        return [deepcopy(self.data["labels"][file]) for file in self.im_files]
+
+
+class _YoloDataset(_ManifestLabels, YOLODataset):
+    pass
+
+
+class _RTDETRDataset(_ManifestLabels, RTDETRDataset):
+    pass
+
+
+def _dataset(
+    trainer: Any, files: list[str], data: dict[str, Any], *, augment: bool, cache: str | None
+) -> YOLODataset:
+    extra: dict[str, Any] = {} if trainer.plan.rtdetr else {"stride": 32, "task": "detect"}
+    with redirect_stdout(io.StringIO()):  # a progress bar that no setting turns off
+        return (_RTDETRDataset if trainer.plan.rtdetr else _YoloDataset)(
+            img_path=files,
+            imgsz=trainer.args.imgsz,
+            batch_size=trainer.plan.batch,
+            augment=augment,
+            hyp=trainer.args,
+            rect=False,
+            cache=cache,
+            data=data,
+            **extra,
+        )
+
+
+def _label(item: Item) -> dict[str, Any]:
+    rows = np.array(item.boxes, dtype=np.float32).reshape(-1, 5)
+    x1, y1, x2, y2 = rows[:, 1:].T
+    xywh = np.stack([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1], axis=1)
+    return {
+        "im_file": str(item.image),
+        "shape": (item.height, item.width),
+        "cls": rows[:, :1],
+        "bboxes": xywh / np.array([item.width, item.height] * 2, dtype=np.float32),
+        "segments": [],
+        "keypoints": None,
+        "normalized": True,
+        "bbox_format": "xywh",
+    }
+
+
+class Plan:
+    """What one training needs to know besides ultralytics' own arguments."""
+
+    def __init__(
+        self,
+        train: list[Item],
+        val: list[Item],
+        classes: tuple[str, ...],
+        config: ExperimentConfig,
+        seed: int,
+        rtdetr: bool,
+        on_step: OnStep,
+    ) -> None:
+        self.val, self.seed, self.rtdetr, self.on_step = val, seed, rtdetr, on_step
+        self.steps, self.batch = config.detection_steps, config.detection_batch
+        self.check = config.select == "val"
+        self.portion = math.ceil(self.steps / CHECKS)
+        self.workers = min(8, os.cpu_count() or 1)
+        self.cpu_bf16 = False
+        self.data: dict[str, Any] = {
+            "train": [str(item.image) for item in train],
+            "val": [str(item.image) for item in val],
+            "names": dict(enumerate(classes)),
+            "nc": len(classes),
+            "channels": 3,
+            "labels": {str(item.image): _label(item) for item in [*train, *val]},
+        }
+
+
+class ByStep(_Trainer):
+    """Mixed into one of ultralytics' trainers: the same loop, counted in steps."""
+
+    def __init__(self, plan: Plan, overrides: dict[str, Any]) -> None:
+        self.plan = plan
+        self.done = 0
+        self.history: list[tuple[int, float]] = []
+        self.kept: tuple[float, int, dict[str, torch.Tensor]] | None = None
+        super().__init__(overrides=overrides)
+        self.add_callback("on_train_start", ByStep._prepare)
+        self.add_callback("on_train_batch_start", ByStep._set_rate)
+
+    def get_dataset(self) -> dict[str, Any]:
+        return self.plan.data
+
+    def build_dataset(self, img_path: list[str], mode: str = "train", batch: int | None = None):
+        size = self.args.imgsz**2 * 3 * len(img_path)
+        cache = "ram" if mode == "train" and size <= RAM_FOR_IMAGES else None
+        return _dataset(self, img_path, self.data, augment=mode == "train", cache=cache)
+
+    def get_dataloader(self, dataset_path, batch_size=16, rank=0, mode="train"):
+        if batch_size not in (self.plan.batch, self.plan.batch * 2):
+            raise RunError(
+                f"The device ran out of memory at detection_batch {self.plan.batch}; set a smaller "
+                "one, for all arms alike."
+            )
+        train = mode == "train"
+        dataset = self.build_dataset(dataset_path, mode, batch_size)
+        portion = self.plan.portion * batch_size if train else len(dataset)
+        generator = torch.Generator()
+        generator.manual_seed(self.plan.seed)
+        return InfiniteDataLoader(
+            dataset=dataset,
+            batch_size=batch_size,
+            sampler=StepSampler(len(dataset), portion, self.plan.seed) if train else None,
+            num_workers=0 if self.device.type == "cpu" or not train else self.plan.workers,
+            collate_fn=dataset.collate_fn,
+            worker_init_fn=seed_worker,
+            generator=generator,
+            pin_memory=self.device.type == "cuda",
+        )
+
+    def _prepare(self) -> None:
+        """Make a CPU's training nearly three times as fast: NHWC, and bf16 where it is native.
+
+        Ultralytics does both on CUDA alone, and its own autocast would turn bf16 off again around
+        the loop, so it is switched on inside, for the model's forward pass.
+        """
+        if self.device.type != "cpu":
+            return
+        self.model.to(memory_format=torch.channels_last)
+        if not self.plan.cpu_bf16:
+            return
+        entered: list[Any] = []
+
+        def enter(module: torch.nn.Module, args: Any) -> None:
+            entered.append(torch.autocast("cpu", torch.bfloat16))
+            entered[-1].__enter__()
+
+        def leave(module: torch.nn.Module, args: Any, output: Any) -> None:
+            entered.pop().__exit__(None, None, None)
+
+        self.model.register_forward_pre_hook(enter)
+        self.model.register_forward_hook(leave, always_call=True)
+
+    def _set_rate(self) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * rate_at(self.done, self.plan.steps, floor=0.01)
+
+    def optimizer_step(self) -> None:
+        super().optimizer_step()
+        loss = float(self.loss)
+        if not math.isfinite(loss):
+            raise RunError(
+                f"The detector's loss stopped being a number at step {self.done + 1}; set a "
+                "smaller detection_lr."
+            )
+        self.done += 1
+        if self.done % max(1, self.plan.steps // 50) == 0 or self.done == 1:
+            self.history.append((self.done, loss / self.plan.batch))
+        self.plan.on_step(self.done, self.plan.steps)
+        if self.done >= self.plan.steps:
+            self.stop = True
+
+    def validate(self) -> tuple[dict[str, float], float | None]:
+        """A look at val, where the best check is to be kept; test is never looked at here."""
+        self.loss = None
+        if not self.plan.check:
+            return {}, None
+        predictions = predict(self.ema.ema, self, self.plan.val)
+        targets = [item.boxes for item in self.plan.val]
+        score = detection_metrics(predictions, targets, len(self.plan.data["names"]))["map"]
+        if self.kept is None or score > self.kept[0]:
+            state = {k: v.detach().clone() for k, v in self.ema.ema.state_dict().items()}
+            self.kept = (score, self.done, state)
+        return {"val/map": score}, score
+
+    def save_model(self) -> bool:
+        return False
+
+    def final_eval(self) -> None:
+        pass
+
+    def _handle_nan_recovery(self, epoch: int) -> bool:
+        return False
+
+    def save_metrics(self, metrics: dict[str, Any]) -> None:
+        LOGGER.info(f"step {self.done}: {json.dumps(metrics, default=float)}")
+
+
+@torch.no_grad()
+def predict(model: torch.nn.Module, trainer: Any, items: list[Item]) -> list[dict[str, Any]]:
+    """Boxes found in `items`, as pixels of each image: see `Outcome.predictions`."""
+    data = {**trainer.data, "labels": {str(item.image): _label(item) for item in items}}
+    dataset = _dataset(trainer, list(data["labels"]), data, augment=False, cache=None)
+    validator = trainer.get_validator()
+    validator.args.conf, validator.args.max_det = CONFIDENCE_FLOOR, MAX_DETECTIONS
+    validator.device, validator.nc = trainer.device, len(data["names"])
+    validator.args.quantize = None
+    validator.end2end = getattr(model, "end2end", False)
+    was_training = model.training
+    model.eval()
+    found: list[dict[str, Any]] = []
+    for start in range(0, len(dataset), trainer.plan.batch):
+        part = range(start, min(start + trainer.plan.batch, len(dataset)))
+        batch = validator.preprocess(dataset.collate_fn([dataset[i] for i in part]))
+        for k, each in enumerate(validator.postprocess(model(batch["img"]))):
+            boxes = ops.scale_boxes(
+                batch["img"].shape[2:],
+                each["bboxes"].clone().float(),
+                batch["ori_shape"][k],
+                ratio_pad=batch["ratio_pad"][k],
+            )
+            order = torch.argsort(each["conf"], descending=True, stable=True)[:MAX_DETECTIONS]
+            found.append(
+                {
+                    "id": items[start + k].id,
+                    "boxes": boxes[order].cpu().double().round(decimals=2).tolist(),
+                    "scores": each["conf"][order].cpu().double().round(decimals=5).tolist(),
+                    "classes": each["cls"][order].int().cpu().tolist(),
+                }
+            )
+    model.train(was_training)
+    return found

@@ -1,0 +1,225 @@
+"""Image-level classification with a ResNet: the only import of torchvision's models.
+
+Images are read once, resized to a square (so the aspect ratio is not kept) and held as uint8.
+Every batch is drawn class-balanced, and every arm gets the same number of steps, the same schedule
+and the same light augmentation: flips, a shift of up to 6 %, brightness and contrast.
+"""
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torchvision
+from PIL import Image
+from safetensors.torch import save_file
+from torch import nn
+
+from downstream.config import ExperimentConfig
+from downstream.dataset import GOOD, Item
+from downstream.detectors.outcome import OnStep, Outcome, pick_device, rate_at, use_bf16
+from downstream.errors import ExportError, RunError
+from downstream.files import write_atomic, write_text
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SHIFT = 0.06
+
+
+def class_list(classes: tuple[str, ...], items: list[Item], with_good: bool) -> tuple[str, ...]:
+    """The classes that are told apart: the defects, and `good` where there are such images."""
+    good = with_good and any(item.class_name == GOOD for item in items)
+    return (*classes, GOOD) if good else classes
+
+
+def train_classifier(
+    train: list[Item],
+    val: list[Item],
+    test: list[Item],
+    classes: tuple[str, ...],
+    config: ExperimentConfig,
+    seed: int,
+    folder: Path,
+    on_step: OnStep,
+) -> Outcome:
+    """Train a ResNet on `train` for exactly `config.classification_steps` steps and predict.
+
+    The last step's weights are measured (nothing is chosen), `test` is predicted once. They are
+    saved as `weights.safetensors` beside `model.json`.
+
+    Args:
+        classes: as from `class_list`; images of other classes are left out, on all sides.
+
+    Raises:
+        ExportError: an image can't be read.
+        RunError: the loss stopped being a number.
+    """
+    keep = {name: index for index, name in enumerate(classes)}
+    train = [item for item in train if item.class_name in keep]
+    device = torch.device(pick_device(config.device))
+    pixels = load_square(train, config.classification_px)
+    targets = torch.tensor([keep[item.class_name] for item in train])
+    model, weights = _build(config, len(classes), seed)
+    model = model.to(device).to(memory_format=torch.channels_last)
+    history = _fit(model, pixels, targets, config, seed, device, on_step)
+    predictions = {}
+    for name, items in (("val", val), ("test", test)):
+        chosen = [item for item in items if item.class_name in keep]
+        predictions[name] = _predict(model, chosen, keep, config, device)
+    _save(model, classes, config, folder)
+    return Outcome(
+        steps=config.classification_steps,
+        predictions=predictions,
+        from_scratch=weights is None,
+        weights=f"{config.classifier}, {weights or 'random weights'}",
+        device=str(device),
+        parameters=sum(p.numel() for p in model.parameters()),
+        history=history,
+        selected_step=config.classification_steps,
+        labels=classes,
+    )
+
+
+def load_square(items: list[Item], px: int) -> torch.Tensor:
+    """Read images as a uint8 tensor of shape (N, 3, px, px), RGB, resized without keeping aspect.
+
+    Raises:
+        ExportError: an image can't be read.
+    """
+    stack = torch.empty((len(items), 3, px, px), dtype=torch.uint8)
+    for index, item in enumerate(items):
+        try:
+            with Image.open(item.image) as image:
+                small = image.convert("RGB").resize((px, px), Image.Resampling.BILINEAR)
+        except OSError as fault:
+            raise ExportError(f"{item.image} can't be read as an image ({fault}).") from None
+        stack[index] = torch.from_numpy(np.asarray(small).copy()).permute(2, 0, 1)
+    return stack
+
+
+def balanced_batch(by_class: list[np.ndarray], batch: int, rng: np.random.Generator) -> np.ndarray:
+    """Indices of one batch: a class by even chance, then one of its images by even chance."""
+    classes = rng.integers(0, len(by_class), batch)
+    return np.array([rng.choice(by_class[c]) for c in classes])
+
+
+def _fit(
+    model: nn.Module,
+    pixels: torch.Tensor,
+    targets: torch.Tensor,
+    config: ExperimentConfig,
+    seed: int,
+    device: torch.device,
+    on_step: OnStep,
+) -> list[tuple[int, float]]:
+    rng = np.random.default_rng(seed)
+    present = [np.flatnonzero(targets.numpy() == c) for c in sorted(set(targets.tolist()))]
+    optimiser = torch.optim.AdamW(
+        model.parameters(), lr=config.classification_lr, weight_decay=0.01
+    )
+    steps, history = config.classification_steps, []
+    bf16 = use_bf16(config.precision, str(device))
+    model.train()
+    for step in range(steps):
+        for group in optimiser.param_groups:
+            group["lr"] = config.classification_lr * rate_at(step, steps, floor=0.0)
+        index = balanced_batch(present, config.classification_batch, rng)
+        batch = _augment(pixels[index].to(device), rng)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            loss = nn.functional.cross_entropy(model(batch), targets[index].to(device))
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise RunError(
+                f"The classifier's loss stopped being a number at step {step + 1}; set a smaller "
+                "classification_lr."
+            )
+        if (step + 1) % max(1, steps // 50) == 0 or step == 0:
+            history.append((step + 1, value))
+        on_step(step + 1, steps)
+    return history
+
+
+def _augment(batch: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Flips, shift (edges mirrored), contrast and brightness of each image; uint8 to normal."""
+    images = batch.float() / 255
+    n, _, height, width = images.shape
+    most = max(1, round(SHIFT * width))
+    padded = nn.functional.pad(images, (most,) * 4, mode="reflect")
+    out = torch.empty_like(images)
+    for k in range(n):
+        dx, dy = (int(v) for v in rng.integers(0, 2 * most + 1, 2))
+        view = padded[k, :, dy : dy + height, dx : dx + width]
+        flipped = [axis for axis, flip in zip((1, 2), rng.random(2) < 0.5, strict=True) if flip]
+        view = view.flip(flipped) if flipped else view
+        gain, offset = rng.uniform(0.8, 1.2), rng.uniform(-0.1, 0.1)
+        mean = view.mean()
+        out[k] = (view - mean) * gain + mean + offset
+    return _normalise(out.clamp_(0, 1))
+
+
+def _normalise(images: torch.Tensor) -> torch.Tensor:
+    mean = torch.tensor(MEAN, device=images.device).view(1, 3, 1, 1)
+    std = torch.tensor(STD, device=images.device).view(1, 3, 1, 1)
+    return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def _predict(
+    model: nn.Module,
+    items: list[Item],
+    keep: dict[str, int],
+    config: ExperimentConfig,
+    device: torch.device,
+) -> list[dict[str, Any]]:
+    model.eval()
+    found: list[dict[str, Any]] = []
+    size = max(config.classification_batch, 32)
+    for start in range(0, len(items), size):
+        part = items[start : start + size]
+        pixels = load_square(part, config.classification_px).to(device).float() / 255
+        shares = model(_normalise(pixels)).float().softmax(dim=1).cpu().double()
+        for item, row in zip(part, shares, strict=True):
+            probabilities = row.round(decimals=6).tolist()
+            found.append(
+                {"id": item.id, "target": keep[item.class_name], "probabilities": probabilities}
+            )
+    return found
+
+
+def _build(config: ExperimentConfig, n_classes: int, seed: int) -> tuple[nn.Module, str | None]:
+    """The network, and the name of its pretrained weights, or None where it starts at random."""
+    generator_state = torch.random.get_rng_state()
+    torch.manual_seed(seed)  # torchvision's initialisation knows no generator of its own
+    try:
+        weights = torchvision.models.get_model_weights(config.classifier).DEFAULT
+        file = Path(torch.hub.get_dir()) / "checkpoints" / os.path.basename(weights.url)  # noqa: PTH119
+        model = torchvision.models.get_model(config.classifier, weights=None)
+        name = None
+        if config.pretrained and file.is_file():
+            model.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+            name = f"ImageNet weights {file.name}"
+        model.fc = nn.Linear(model.fc.in_features, n_classes)
+    finally:
+        torch.random.set_rng_state(generator_state)
+    return model, name
+
+
+def _save(
+    model: nn.Module, classes: tuple[str, ...], config: ExperimentConfig, folder: Path
+) -> None:
+    state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    about = {
+        "kind": "torchvision-classify",
+        "source": config.classifier,
+        "classes": list(classes),
+        "px": config.classification_px,
+        "mean": MEAN,
+        "std": STD,
+    }
+    write_atomic(folder / "weights.safetensors", lambda path: save_file(state, path))
+    write_text(folder / "model.json", json.dumps(about, indent=2, sort_keys=True))

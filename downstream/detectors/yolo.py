@@ -1,0 +1,205 @@
+"""Object detection with ultralytics (AGPL-3.0; see docs/licences.md), trained by the step.
+
+Labels come from the export's manifest, so no label file is guessed at and no cache is written
+beside the images. Nothing is downloaded, and nothing is reported to anyone.
+"""
+
+import gc
+import json
+import logging
+import math
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from ultralytics import settings
+from ultralytics.models.rtdetr.train import RTDETRTrainer
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.nn.tasks import yaml_model_load
+from ultralytics.utils import LOGGER
+
+from downstream.config import ExperimentConfig
+from downstream.dataset import Item
+from downstream.detectors.by_step import (
+    CHECKS,
+    CONFIDENCE_FLOOR,
+    MAX_DETECTIONS,
+    ByStep,
+    Plan,
+    predict,
+)
+from downstream.detectors.outcome import OnStep, Outcome, pick_device, use_bf16
+from downstream.errors import WeightsError
+from downstream.files import write_atomic, write_text
+
+if settings["sync"]:
+    settings.update({"sync": False})
+
+
+def resolve_model(name: str, pretrained: bool, weights_dir: Path | None) -> tuple[str, bool]:
+    """Where the detector called `name` starts: (a .pt or .yaml, whether it is from scratch).
+
+    A file is taken as it is; a name is looked for as `<name>.pt` in `weights_dir` and in the
+    current folder, else built from ultralytics' own `<name>.yaml` with random weights.
+
+    Raises:
+        WeightsError: a file that was named isn't there, or ultralytics knows no such model.
+    """
+    stem = name.removesuffix(".pt").removesuffix(".yaml")
+    if name.endswith(".yaml") and Path(name).is_file():
+        return name, True
+    if not name.endswith(".yaml") and pretrained:
+        file = f"{stem}.pt"
+        for candidate in [Path(file), *([weights_dir / file] if weights_dir else [])]:
+            if candidate.is_file():
+                return str(candidate.resolve()), False
+    if name.endswith(".pt") and pretrained:
+        raise WeightsError(
+            f"{name} is not on disk; put it there, or set detector to {Path(stem).name!r} to train "
+            "it from scratch."
+        )
+    try:
+        yaml_model_load(f"{Path(stem).name}.yaml")
+    except Exception as fault:
+        raise WeightsError(
+            f"ultralytics knows no model {Path(stem).name!r} ({_line(fault)}); name one such as "
+            "yolo11n, yolov8s or rtdetr-l."
+        ) from None
+    return f"{Path(stem).name}.yaml", True
+
+
+def train_detector(
+    train: list[Item],
+    val: list[Item],
+    test: list[Item],
+    classes: tuple[str, ...],
+    config: ExperimentConfig,
+    seed: int,
+    folder: Path,
+    on_step: OnStep,
+) -> Outcome:
+    """Train a detector on `train` and predict on `val` and `test`.
+
+    Exactly `config.detection_steps` optimiser steps of `detection_batch` images are taken,
+    whatever the size of `train`. `test` is predicted once, after the weights are fixed. The
+    averaged weights (EMA) are measured, and saved as `weights.safetensors` beside `model.json`.
+
+    Raises:
+        WeightsError: the model that is named can't be found.
+        RunError: the loss stopped being a number, or the device ran out of memory.
+    """
+    source, scratch = resolve_model(config.detector, config.pretrained, config.weights_dir)
+    rtdetr = "rtdetr" in Path(source).name.lower()
+    base = RTDETRTrainer if rtdetr else DetectionTrainer
+    plan = Plan(train, val, classes, config, seed, rtdetr, on_step)
+    device = pick_device(config.device)
+    bf16 = use_bf16(config.precision, device)
+    plan.cpu_bf16 = bf16 and device == "cpu"
+    overrides = _overrides(plan, config, source, scratch, device, bf16)
+    with _quiet(folder / "log.txt"), tempfile.TemporaryDirectory() as scratch_dir:
+        overrides["save_dir"] = scratch_dir
+        trainer = type(f"ByStep{base.__name__}", (ByStep, base), {})(plan, overrides)
+        trainer.train()
+        model, selected = trainer.ema.ema.float(), trainer.done
+        if plan.check and trainer.kept is not None:
+            model.load_state_dict(trainer.kept[2])
+            selected = trainer.kept[1]
+        predictions = {
+            "val": predict(model, trainer, val),
+            "test": predict(model, trainer, test),
+        }
+    _save(model, classes, source, config, folder)
+    outcome = Outcome(
+        steps=trainer.done,
+        predictions=predictions,
+        from_scratch=scratch,
+        weights=f"{source}, random weights" if scratch else source,
+        device=str(trainer.device),
+        parameters=sum(p.numel() for p in model.parameters()),
+        history=trainer.history,
+        selected_step=selected,
+        labels=classes,
+    )
+    del trainer, model
+    gc.collect()
+    return outcome
+
+
+def _overrides(
+    plan: Plan, config: ExperimentConfig, source: str, scratch: bool, device: str, bf16: bool
+) -> dict[str, Any]:
+    """Ultralytics' arguments. `nbs` equals `batch`, so that every batch is an optimiser step;
+    the optimiser is named, since `auto` chooses it by the size of the train set; warm-up and decay
+    are off here and done by the step."""
+    return {
+        "model": source,
+        "pretrained": not scratch,
+        "task": "detect",
+        "mode": "train",
+        "device": device.removeprefix("cuda:"),
+        "workers": plan.workers,
+        "amp": "bf16" if bf16 and device != "cpu" else False,
+        "seed": plan.seed,
+        "deterministic": True,
+        "epochs": math.ceil(plan.steps / plan.portion),
+        "imgsz": config.detection_px,
+        "batch": plan.batch,
+        "nbs": plan.batch,
+        "optimizer": "AdamW",
+        "lr0": config.detection_lr,
+        "lrf": 1.0,
+        "momentum": 0.9,
+        "warmup_epochs": 0.0,
+        "close_mosaic": 1 if plan.steps >= CHECKS else 0,
+        "val": plan.check,
+        "patience": 0,
+        "save": False,
+        "exist_ok": True,
+        "plots": False,
+        "verbose": False,
+        "max_det": MAX_DETECTIONS,
+        "conf": CONFIDENCE_FLOOR,
+    }
+
+
+def _save(
+    model: torch.nn.Module,
+    classes: tuple[str, ...],
+    source: str,
+    config: ExperimentConfig,
+    folder: Path,
+) -> None:
+    state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    about = {
+        "kind": "ultralytics-detect",
+        "source": source,
+        "yaml": model.yaml,
+        "classes": list(classes),
+        "px": config.detection_px,
+    }
+    write_atomic(folder / "weights.safetensors", lambda path: save_file(state, path))
+    write_text(folder / "model.json", json.dumps(about, indent=2, sort_keys=True, default=str))
+
+
+def _line(fault: BaseException) -> str:
+    return " ".join(str(fault).split())[:200]
+
+
+@contextmanager
+def _quiet(log: Path) -> Iterator[None]:
+    """Send ultralytics' talk to the run's log file, and its progress bars with it."""
+    handler = logging.FileHandler(log, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    kept, level, spread = LOGGER.handlers[:], LOGGER.level, LOGGER.propagate
+    LOGGER.handlers, LOGGER.propagate = [handler], False
+    LOGGER.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        LOGGER.handlers, LOGGER.propagate = kept, spread
+        LOGGER.setLevel(level)
+        handler.close()

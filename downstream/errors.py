@@ -1,0 +1,36 @@
+"""The errors of `downstream`.
+
+    DownstreamError
+    ├── ExportError          a training export that is missing, incomplete or contradicts itself
+    │   └── LeakError        an export whose val or test side touches its training side
+    ├── SettingsError        settings of an experiment that can't work, or don't go with the export
+    ├── WeightsError         a detector's weights that are named but can't be used
+    └── RunError             a training that failed, or an experiment in which one did
+
+Every message is one sentence that says what is wrong and, where there is one, the next command
+to type.
+"""
+
+
+class DownstreamError(Exception):
+    """Base of everything that `downstream` raises on purpose."""
+
+
+class ExportError(DownstreamError):
+    """A training export is missing, incomplete or contradicts itself."""
+
+
+class LeakError(ExportError):
+    """Something of val or test stands in the training split, or the other way round."""
+
+
+class SettingsError(DownstreamError):
+    """Settings of an experiment can't work, or don't go with the export."""
+
+
+class WeightsError(DownstreamError):
+    """Weights that were named are not on disk or can't be used."""
+
+
+class RunError(DownstreamError):
+    """A training failed, or an experiment ended with a failed run."""

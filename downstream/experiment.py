@@ -1,0 +1,237 @@
+"""Arms x seeds x tasks, each a run of its own: what is done is not done again, what fails is
+reported and takes nothing else down."""
+
+import json
+import multiprocessing
+import queue
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from downstream.config import BASELINE, ExperimentConfig
+from downstream.dataset import Export, read_export
+from downstream.detectors.outcome import OnStep
+from downstream.errors import DownstreamError, RunError, SettingsError
+from downstream.files import write_json
+from downstream.report import build_report, render_html
+from downstream.runs import Run, execute, plan_runs, read_result
+
+OnProgress = Callable[[str, int, int], None]
+"""Called with (what is going on, steps done, steps in all); the steps are those of all runs that
+this call still has to do."""
+
+GRACE_S = 10.0
+
+
+def run_experiment(
+    export: Path,
+    out: Path,
+    config: ExperimentConfig,
+    *,
+    on_progress: OnProgress | None = None,
+) -> Path:
+    """Train and measure every arm with every seed on every task, and write the report.
+
+    A run whose result is already in `out/runs` under the same key (same images, labels, settings,
+    seed and library versions) is reused, so a killed experiment is continued by calling it again.
+    `out/report.json` and `out/report.html` are written whatever happened to single runs.
+
+    Args:
+        export: a training export (docs/formats.md).
+        out: where runs and report go.
+        config: what is compared, and how long.
+        on_progress: see `OnProgress`.
+
+    Returns:
+        The path of report.json.
+
+    Raises:
+        ExportError, LeakError: the export is refused.
+        SettingsError, WeightsError: the settings don't go with it.
+        RunError: a run failed; the report names it and holds the results of all others.
+    """
+    started = time.monotonic()
+    data = read_export(export)
+    config, notes = _fit_to_export(config, data)
+    runs = plan_runs(data, out, config)
+    results = {run.key: result for run in runs if (result := read_result(run)) is not None}
+    reused = set(results)
+    todo = list({run.key: run for run in runs if run.key not in results}.values())
+    progress = _Progress(todo, config, on_progress)
+    failed: dict[str, str] = {}
+    do = _in_turn if config.jobs == 1 or len(todo) == 1 else _side_by_side
+    do(todo, data, config, progress, results, failed)
+    report = build_report(
+        data, config, runs, results, failed, reused, notes, time.monotonic() - started
+    )
+    path = out / "report.json"
+    write_json(path, report)
+    render_html(report, out / "report.html")
+    if failed:
+        names = ", ".join(run.name for run in runs if run.key in failed)
+        first = next(iter(failed.values()))
+        raise RunError(
+            f"{len(failed)} of {len(runs)} runs failed ({names}): {first}; the report of the "
+            f"others is {path}, and the same command does only the failed ones again."
+        )
+    return path
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """Read a report that `run_experiment` wrote.
+
+    Raises:
+        DownstreamError: it isn't there, or isn't a report of a known schema.
+    """
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as fault:
+        raise DownstreamError(f"{path} can't be read as a report: {fault}.") from None
+    if not isinstance(report, dict) or report.get("schema") != 1:
+        raise DownstreamError(f"{path} is not a report of schema 1; run the evaluation again.")
+    return report
+
+
+def _fit_to_export(config: ExperimentConfig, export: Export) -> tuple[ExperimentConfig, list[str]]:
+    """Take the export's arms where none are named; leave out what its labels can't carry."""
+    notes: list[str] = []
+    arms = config.arms or export.arms
+    unknown = [arm for arm in arms if arm not in export.arms]
+    if unknown:
+        raise SettingsError(
+            f"{export.folder} has no arm {unknown[0]!r}; it has {', '.join(export.arms)}."
+        )
+    tasks = config.tasks
+    if export.task == "classify" and "detection" in tasks:
+        if tasks == ("detection",):
+            raise SettingsError(
+                f"{export.folder} has image-level labels alone, so nothing can be detected; set "
+                "tasks to classification."
+            )
+        tasks = ("classification",)
+        notes.append("The labels are image-level alone, so detection was not evaluated.")
+    if BASELINE not in arms:
+        notes.append(f"There is no arm {BASELINE!r}, so there is nothing to compare with.")
+    ordered = tuple(sorted(arms, key=lambda arm: arm != BASELINE))
+    return config.model_copy(update={"arms": ordered, "tasks": tasks}), notes
+
+
+class _Progress:
+    """Adds up the steps of all runs."""
+
+    def __init__(self, todo: list[Run], config: ExperimentConfig, tell: OnProgress | None) -> None:
+        steps = {
+            "detection": config.detection_steps,
+            "classification": config.classification_steps,
+        }
+        self.steps = {run.key: steps[run.task] for run in todo}
+        self.done = dict.fromkeys(self.steps, 0)
+        self.total = sum(self.steps.values())
+        self.tell = tell
+
+    def step(self, run: Run, done: int) -> None:
+        self.done[run.key] = done
+        if self.tell is not None:
+            self.tell(run.name, sum(self.done.values()), self.total)
+
+    def of(self, run: Run) -> OnStep:
+        return lambda done, total: self.step(run, done)
+
+    def end(self, run: Run) -> None:
+        self.step(run, self.steps[run.key])
+
+
+def _in_turn(
+    todo: list[Run],
+    export: Export,
+    config: ExperimentConfig,
+    progress: _Progress,
+    results: dict[str, dict[str, Any]],
+    failed: dict[str, str],
+) -> None:
+    for run in todo:
+        try:
+            results[run.key] = execute(run, export, config, progress.of(run))
+        except RunError as fault:
+            failed[run.key] = str(fault)
+        progress.end(run)
+
+
+def _side_by_side(
+    todo: list[Run],
+    export: Export,
+    config: ExperimentConfig,
+    progress: _Progress,
+    results: dict[str, dict[str, Any]],
+    failed: dict[str, str],
+) -> None:
+    """Up to `config.jobs` processes, one a run, so that one that is killed fails alone."""
+    context = multiprocessing.get_context("spawn")
+    steps: Any = context.Queue()
+    waiting = list(todo)
+    by_key = {run.key: run for run in todo}
+    alive: dict[str, Any] = {}
+    with _ended(alive):
+        while waiting or alive:
+            while waiting and len(alive) < config.jobs:
+                run = waiting.pop(0)
+                alive[run.key] = context.Process(
+                    target=_child, args=(run, export, config, steps), daemon=False
+                )
+                alive[run.key].start()
+            _drain(steps, by_key, progress)
+            for key in [key for key, process in alive.items() if not process.is_alive()]:
+                process, run = alive.pop(key), by_key[key]
+                process.join()
+                result = read_result(run)
+                if result is not None:
+                    results[key] = result
+                else:
+                    failed[key] = _why(run, process.exitcode)
+                progress.end(run)
+
+
+def _child(run: Run, export: Export, config: ExperimentConfig, steps: Any) -> None:
+    import os
+
+    import torch
+
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // config.jobs))
+    try:
+        execute(run, export, config, lambda done, total: steps.put((run.key, done)))
+    except RunError:
+        raise SystemExit(1) from None  # the parent reads failed.json
+
+
+def _drain(steps: Any, by_key: dict[str, Run], progress: _Progress) -> None:
+    until = time.monotonic() + 0.2
+    while (left := until - time.monotonic()) > 0:
+        try:
+            key, done = steps.get(timeout=left)
+        except queue.Empty:
+            return
+        progress.step(by_key[key], done)
+
+
+def _why(run: Run, code: int | None) -> str:
+    try:
+        error = json.loads((run.folder / "failed.json").read_text(encoding="utf-8"))["error"]
+    except (OSError, ValueError, KeyError):
+        error = f"its process ended with code {code} (killed, or out of memory?)"
+    return f"{run.name} failed: {error} (see {run.folder / 'log.txt'})"
+
+
+@contextmanager
+def _ended(alive: dict[str, Any]) -> Iterator[None]:
+    """Whatever happens, no training is left running behind."""
+    try:
+        yield
+    finally:
+        for process in alive.values():
+            process.terminate()
+        for process in alive.values():
+            process.join(GRACE_S)
+            if process.is_alive():
+                process.kill()

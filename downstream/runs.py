@@ -1,0 +1,222 @@
+"""One run: an arm, a task and a seed. It has a key, a folder and a result that is written last.
+
+<out>/runs/<task>-<arm>-<seed>-<first 10 digits of the key>/
+    config.json                the key and everything that it is the hash of
+    log.txt                    what the training said
+    weights.safetensors        and model.json: the trained detector
+    predictions-val.json       raw predictions, one entry an image
+    predictions-test.json
+    result.json                written last; a folder without it is not finished
+"""
+
+import json
+import os
+import platform
+import re
+import resource
+import shutil
+import time
+import traceback
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from downstream.config import ExperimentConfig, Task
+from downstream.dataset import Export, Item, Split
+from downstream.detectors.outcome import OnStep, Outcome, pick_device, use_bf16
+from downstream.errors import RunError
+from downstream.files import sha256_of, sha256_of_file, write_json, write_text
+
+LIBRARIES = ("torch", "torchvision", "ultralytics", "torchmetrics", "albumentations", "numpy")
+"""A change of one of these may change a result, so their versions are part of a run's key."""
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that a result depends on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training to be done. `key` is the hash of all that its result depends on."""
+
+    task: Task
+    arm: str
+    seed: int
+    key: str
+    folder: Path
+    inputs: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """As it is shown: task, arm and seed."""
+        return f"{self.task} {self.arm} seed {self.seed}"
+
+
+def plan_runs(export: Export, out: Path, config: ExperimentConfig) -> list[Run]:
+    """All runs of an experiment with their keys and folders: seed by seed, so that an experiment
+    that is stopped early has compared whole sets of arms.
+
+    Raises:
+        SettingsError: the export has no such arm.
+        WeightsError: the detector that is named can't be found.
+    """
+    runs = []
+    shared: dict[str, Any] = {"classes": list(export.classes), "versions": versions()}
+    device = pick_device(config.device)
+    shared["device"] = device.partition(":")[0]
+    shared["bf16"] = use_bf16(config.precision, device)
+    for task in config.tasks:
+        of_task = {
+            "task": task,
+            "settings": config.training_settings(task),
+            "weights": _weights_hash(config, task),
+            **{split: _hashes(export.items(split), task) for split in ("val", "test")},
+        }
+        trains = {
+            arm: _hashes(export.items("train", arm), task) for arm in config.arms or export.arms
+        }
+        for seed in config.seeds:
+            for arm, train in trains.items():
+                inputs = {**shared, **of_task, "train": train, "seed": seed}
+                key = sha256_of(inputs)
+                plain = re.sub(r"[^A-Za-z0-9_.]+", "_", arm)
+                folder = out / "runs" / f"{task}-{plain}-{seed}-{key[:10]}"
+                runs.append(Run(task, arm, seed, key, folder, inputs))
+    return runs
+
+
+def read_result(run: Run) -> dict[str, Any] | None:
+    """The result of a finished run with this very key, or None."""
+    path = run.folder / "result.json"
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return result if isinstance(result, dict) and result.get("key") == run.key else None
+
+
+def execute(
+    run: Run, export: Export, config: ExperimentConfig, on_step: OnStep = lambda done, total: None
+) -> dict[str, Any]:
+    """Train, measure val and test once each, and write the run's files, `result.json` last.
+
+    Raises:
+        RunError: the training failed; the sentence names the run and its log.
+    """
+    if run.folder.exists():
+        shutil.rmtree(run.folder)  # unfinished, or of another key with the same first digits
+    run.folder.mkdir(parents=True)
+    write_json(run.folder / "config.json", {"key": run.key, "arm": run.arm, **run.inputs})
+    log = run.folder / "log.txt"
+    write_text(log, f"{run.name}\n")
+    started, cpu = time.monotonic(), _cpu_seconds()
+    try:
+        outcome = _train(run, export, config, on_step)
+        result = _measure(run, export, outcome)
+    except Exception as fault:
+        with log.open("a", encoding="utf-8") as stream:
+            stream.write(traceback.format_exc())
+        write_json(run.folder / "failed.json", {"key": run.key, "error": _sentence(fault)})
+        raise RunError(f"{run.name} failed: {_sentence(fault)} (see {log})") from fault
+    for split, predictions in outcome.predictions.items():
+        write_json(run.folder / f"predictions-{split}.json", predictions, indent=None)
+    result |= {
+        "seconds": round(time.monotonic() - started, 2),
+        "cpu_seconds": round(_cpu_seconds() - cpu, 2),
+    }
+    write_json(run.folder / "result.json", result)
+    return result
+
+
+def read_predictions(run: Run, split: Split) -> list[dict[str, Any]]:
+    """Raw predictions of a finished run."""
+    path = run.folder / f"predictions-{split}.json"
+    return list(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _train(run: Run, export: Export, config: ExperimentConfig, on_step: OnStep) -> Outcome:
+    sides = (export.items("train", run.arm), export.items("val"), export.items("test"))
+    if run.task == "detection":
+        from downstream.detectors.yolo import train_detector  # ultralytics takes seconds to import
+
+        return train_detector(*sides, export.classes, config, run.seed, run.folder, on_step)
+    from downstream.detectors.resnet import class_list, train_classifier
+
+    classes = class_list(export.classes, list(export.all_items), config.with_good)
+    return train_classifier(*sides, classes, config, run.seed, run.folder, on_step)
+
+
+def _measure(run: Run, export: Export, outcome: Outcome) -> dict[str, Any]:
+    """Val first, for the threshold, then test, once."""
+    from downstream.metrics import (
+        choose_threshold,
+        classification_metrics,
+        detection_metrics,
+        f1_at,
+    )
+
+    result: dict[str, Any] = {
+        "key": run.key,
+        "task": run.task,
+        "arm": run.arm,
+        "seed": run.seed,
+        "steps": outcome.steps,
+        "selected_step": outcome.selected_step,
+        "from_scratch": outcome.from_scratch,
+        "weights": outcome.weights,
+        "device": outcome.device,
+        "parameters": outcome.parameters,
+        "labels": list(outcome.labels),
+        "history": outcome.history,
+        "metrics": {},
+    }
+    n = len(outcome.labels)
+    if run.task == "detection":
+        boxes = {split: [i.boxes for i in export.items(split)] for split in ("val", "test")}
+        result["threshold"] = choose_threshold(outcome.predictions["val"], boxes["val"], n)
+        for split in ("val", "test"):
+            found = outcome.predictions[split]
+            f1 = f1_at(found, boxes[split], n, result["threshold"])
+            result["metrics"][split] = {
+                **detection_metrics(found, boxes[split], n),
+                "f1": f1["f1"],
+                "f1_per_class": f1["per_class"],
+            }
+        return result
+    for split in ("val", "test"):
+        rows = outcome.predictions[split]
+        guesses = [max(range(n), key=row["probabilities"].__getitem__) for row in rows]
+        targets = [row["target"] for row in rows]
+        result["metrics"][split] = classification_metrics(targets, guesses, n)
+    return result
+
+
+def _hashes(items: list[Item], task: str) -> list[list[str]]:
+    """What a training sees of its images: pixels and labels, whatever the files are called.
+
+    Sorted by path and not by hash: the order is an input too, since seeds draw by position.
+    """
+    if task == "classification":
+        return [[item.sha256, item.class_name] for item in items]
+    return [[item.sha256, item.label_sha256, sha256_of(item.boxes)] for item in items]
+
+
+def _weights_hash(config: ExperimentConfig, task: str) -> str | None:
+    """Hash of the file that a detector starts from; None where it starts at random."""
+    if task != "detection" or not config.pretrained:
+        return None
+    from downstream.detectors.yolo import resolve_model
+
+    source, _ = resolve_model(config.detector, config.pretrained, config.weights_dir)
+    return sha256_of_file(Path(source)) if Path(source).is_file() else None
+
+
+def _cpu_seconds() -> float:
+    return sum(os.times()[:2]) + resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+
+
+def _sentence(fault: BaseException) -> str:
+    text = " ".join(str(fault).split())[:400]
+    return text if isinstance(fault, RunError) else f"{type(fault).__name__}: {text}"

@@ -1,0 +1,164 @@
+"""Is an arm better than the baseline, and how sure is that?
+
+Seeds and test images are both resampled (a hierarchical bootstrap), and every resample is given to
+all arms alike, so what is judged is the paired difference. With few seeds the resampling can't
+know how much training noise there is; two seeds give intervals that are too narrow.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from downstream.matching import Boxes, ClassMatches, average_precision, match
+
+Verdict = Literal["helps", "no evidence", "hurts"]
+
+
+@dataclass(frozen=True)
+class Resamples:
+    """What is drawn, once for all arms.
+
+    Attributes:
+        images: (B, N) int, how often each of the N test images is in each resample.
+        seeds: (B, S) int, which of the S seeds are in each resample.
+    """
+
+    images: np.ndarray
+    seeds: np.ndarray
+
+
+@dataclass(frozen=True)
+class Difference:
+    """An arm minus the baseline: the value on the test split as it is, the interval, and the
+    two-sided bootstrap p-value of no difference."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the interval says: it must exclude zero."""
+        if self.low > 0:
+            return "helps"
+        return "hurts" if self.high < 0 else "no evidence"
+
+
+def draw(n_images: int, n_seeds: int, samples: int, seed: int) -> Resamples:
+    """Draw `samples` resamples of images and of seeds, each with replacement."""
+    rng = np.random.default_rng(seed)
+    images = rng.multinomial(n_images, np.full(n_images, 1 / n_images), size=samples)
+    return Resamples(images, rng.integers(0, n_seeds, size=(samples, n_seeds)))
+
+
+def detection_samples(
+    predictions: Sequence[dict[str, Any]],
+    targets: Sequence[Boxes],
+    n_classes: int,
+    images: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """Detection metrics of one run on every resample of the test images.
+
+    Args:
+        predictions: raw predictions on test, one an image.
+        targets: defects of the same images.
+        n_classes: how many classes there are.
+        images: (B, N) weights from `draw`; a first row of ones gives the split itself.
+
+    Returns:
+        `map50` and `map` of shape (B,), `per_class` AP50 of shape (B, classes). NaN where a
+        resample has no defect of the class; the means pass over those classes, as COCO does.
+    """
+    matches: list[ClassMatches] = match(predictions, targets, n_classes)
+    table = np.stack([[average_precision(m, weights) for m in matches] for weights in images])
+    with np.errstate(invalid="ignore"):
+        have = ~np.isnan(table[:, :, 0])
+        count = np.maximum(have.sum(axis=1), 1)
+        map50 = np.where(have.any(axis=1), np.nansum(table[:, :, 0], axis=1) / count, np.nan)
+        whole = np.nansum(table.mean(axis=2), axis=1) / count
+    return {
+        "map50": map50,
+        "map": np.where(have.any(axis=1), whole, np.nan),
+        "per_class": table[:, :, 0],
+    }
+
+
+def classification_samples(
+    targets: Sequence[int], predicted: Sequence[int], n_classes: int, images: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Classification metrics of one run on every resample of the test images.
+
+    Returns:
+        `accuracy`, `macro_f1` and `balanced_accuracy` of shape (B,), `per_class` F1 of shape
+        (B, classes). As in torchmetrics, a class that is neither there nor given is passed over.
+    """
+    cell = np.asarray(targets) * n_classes + np.asarray(predicted)
+    flat = np.zeros((len(images), n_classes * n_classes))
+    for value in np.unique(cell):
+        flat[:, value] = images[:, cell == value].sum(axis=1)
+    matrix = flat.reshape(-1, n_classes, n_classes)
+    right = np.diagonal(matrix, axis1=1, axis2=2)
+    truth, given = matrix.sum(axis=2), matrix.sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        f1 = np.where(truth + given > 0, 2 * right / (truth + given), np.nan)
+        recall = np.where(truth > 0, right / truth, np.nan)
+        # torchmetrics: a class that is given but not there counts as recall 0
+        spread = np.where(truth + given > 0, np.nan_to_num(recall), np.nan)
+        return {
+            "accuracy": right.sum(axis=1) / truth.sum(axis=1),
+            "macro_f1": np.nanmean(f1, axis=1),
+            "balanced_accuracy": np.nanmean(spread, axis=1),
+            "per_class": np.where(truth > 0, f1, np.nan),
+        }
+
+
+def over_seeds(values: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+    """Mean of (S, B, ...) metric samples over the seeds that each resample drew: (B, ...)."""
+    return np.stack([values[drawn, b].mean(axis=0) for b, drawn in enumerate(seeds)])
+
+
+def difference(
+    arm: np.ndarray, base: np.ndarray, point: float, confidence: float
+) -> Difference | None:
+    """Percentile interval of the paired difference.
+
+    Args:
+        arm: (B,) the arm's metric on each resample.
+        base: (B,) the baseline's, on the same resamples.
+        point: the difference on the test split as it is, mean over seeds.
+        confidence: coverage, such as 0.95.
+
+    Returns:
+        None where no resample has a value for both.
+    """
+    gaps = (arm - base)[~np.isnan(arm - base)]
+    if not len(gaps) or np.isnan(point):
+        return None
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(gaps, [tail, 1 - tail])
+    # The share of resamples on the far side of zero, counting the sample itself (Davison and
+    # Hinkley 1997, 4.11), so that it is never 0.
+    side = min((gaps <= 0).sum(), (gaps >= 0).sum())
+    p = min(1.0, 2 * (side + 1) / (len(gaps) + 1))
+    return Difference(float(point), float(low), float(high), float(p))
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Holm's step-down adjustment (1979): the family-wise error over all names stays bounded."""
+    adjusted: dict[str, float] = {}
+    largest = 0.0
+    ordered = sorted(p_values, key=lambda name: p_values[name])
+    for rank, name in enumerate(ordered):
+        largest = max(largest, min(1.0, (len(ordered) - rank) * p_values[name]))
+        adjusted[name] = largest
+    return adjusted
+
+
+def corrected_verdict(each: Difference, adjusted_p: float, confidence: float) -> Verdict:
+    """The verdict on one class among several, by its Holm-adjusted p-value."""
+    if adjusted_p >= 1 - confidence or each.verdict == "no evidence":
+        return "no evidence"
+    return "helps" if each.value > 0 else "hurts"
