@@ -100,7 +100,8 @@ def orientation_of(shapes: Sequence[RealShape]) -> Orientation:
     mean = complex((weights * doubled).sum() / weights.sum())
     if abs(mean) < PREFERRED_RESULTANT:
         return Orientation(preferred=False)
-    spread = float(np.sqrt(-2 * np.log(abs(mean))) / 2)
+    # all alike: rounding may leave a length above 1, and a spread of -0, which numpy refuses
+    spread = float(np.sqrt(2 * abs(np.log(min(abs(mean), 1.0)))) / 2)
     return Orientation(True, float(np.angle(mean) / 2 % np.pi), spread)
 
 
