@@ -108,8 +108,9 @@ class Mix:
             for name, real in self.plan.real.items()
         ]
         rows.append(MixRow(GOOD, self.plan.clean, 0, self.plan.clean, 0))
-        real, synthetic, total, short = (sum(row[k] for row in rows) for k in range(1, 5))
-        return [*rows, MixRow("total", real, synthetic, total, short)]
+        real, synthetic = sum(r.real for r in rows), sum(r.synthetic for r in rows)
+        short = sum(r.missing for r in rows)
+        return [*rows, MixRow("total", real, synthetic, real + synthetic, short)]
 
 
 def plan_mix(

@@ -388,10 +388,10 @@ def test_images_are_links_but_a_jpeg_that_others_would_mend_is_a_copy(tmp_path):
     made = make(tmp_path)
     jpeg = next(r for r in made.records if r.image_path.suffix == ".jpg")
     folder = training(tmp_path / "a", made)
-    assert os.path.samefile(folder / f"images/train/{jpeg.id}.jpg", jpeg.image_path)
+    assert (folder / f"images/train/{jpeg.id}.jpg").samefile(jpeg.image_path)
     jpeg.image_path.write_bytes(jpeg.image_path.read_bytes()[:-2])
     folder = training(tmp_path / "b", made)
-    assert not os.path.samefile(folder / f"images/train/{jpeg.id}.jpg", jpeg.image_path)
+    assert not (folder / f"images/train/{jpeg.id}.jpg").samefile(jpeg.image_path)
 
 
 def test_a_vanished_image_is_named(tmp_path):

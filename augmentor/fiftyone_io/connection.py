@@ -1,0 +1,149 @@
+"""Importing FiftyOne, with its database running and its errors in plain words."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import psutil
+
+from augmentor import mongod
+from augmentor.errors import DatabaseError
+from augmentor.offline import stay_offline
+
+_URI = "FIFTYONE_DATABASE_URI"
+_own_uri: str | None = None
+
+
+def connect() -> Any:
+    """Import FiftyOne and make sure that its database answers.
+
+    The database is started first, and FiftyOne imported while it starts, since both take seconds.
+    Calling again is cheap; a database that has died since is started anew.
+
+    Returns:
+        The module `fiftyone`.
+
+    Raises:
+        DatabaseError: no mongod, or it can't be started or reached.
+        DiskError: the database's folder can't be written to.
+    """
+    stay_offline()
+    if mongod.database_uri() or (_own_uri and _answers(_own_uri)):
+        fo = _first_use(None)
+    else:
+        # the lock is held until FiftyOne has made its own collections in an empty database
+        with mongod.begin() as starting:
+            fo = _first_use(starting)
+    # FiftyOne's own bars and messages would stand between the lines of our commands
+    fo.config.show_progress_bars = False
+    return fo
+
+
+def _first_use(starting: mongod.Starting | None) -> Any:
+    """Import FiftyOne and let it connect: to what is being started, else to what it knows."""
+    global _own_uri
+    import fiftyone as fo
+    import fiftyone.core.odm.database as database
+
+    previous = _own_uri
+    if starting:
+        _own_uri = starting.finish(_join)
+        fo.config.database_uri = _own_uri
+    with database_errors():
+        if starting and previous:
+            database._disconnect()
+        # at the first use FiftyOne connects and migrates; here, so that its errors are ours
+        fo.list_datasets()
+    return fo
+
+
+@contextmanager
+def server_environment() -> Iterator[None]:
+    """Let a process that is started inside the block, the App's server, find our database.
+
+    Only inside: another process may belong to another database.
+    """
+    before = os.environ.get(_URI)
+    if _own_uri:
+        os.environ[_URI] = _own_uri
+    try:
+        yield
+    finally:
+        if _own_uri and before is None:
+            del os.environ[_URI]
+
+
+def database_status() -> tuple[bool, str]:
+    """Whether the database works, and one line on which it is, for `augment doctor`.
+
+    The database is really started and asked, FiftyOne is not imported.
+    """
+    import pymongo
+    from pymongo.errors import PyMongoError
+
+    given = mongod.database_uri()
+    try:
+        version = "" if given else mongod.mongod_version()
+        with nullcontext() if given else mongod.begin() as starting:
+            uri = starting.finish(lambda _: True) if starting else given
+            client: pymongo.MongoClient[Any]
+            with pymongo.MongoClient(uri, serverSelectionTimeoutMS=5000) as client:
+                version = client.server_info()["version"]
+    except PyMongoError as fault:
+        return False, f"MongoDB does not answer ({str(fault)[:160]}); check {_URI}."
+    except Exception as fault:  # doctor reports whatever is wrong, and goes on
+        return False, str(fault)
+    where = f"at {given}" if given else f"in {mongod.database_dir()}"
+    return True, f"mongod {version}, {where}"
+
+
+@contextmanager
+def database_errors() -> Iterator[None]:
+    """Turn what FiftyOne and MongoDB raise when the database is gone into `DatabaseError`.
+
+    Raises:
+        DatabaseError: instead of a lost connection or a refused one.
+    """
+    from mongoengine.errors import MongoEngineException
+    from pymongo.errors import ConnectionFailure, PyMongoError
+
+    try:
+        yield
+    except ConnectionFailure as fault:
+        raise DatabaseError(
+            "FiftyOne's database stopped answering, its mongod may have been killed; run the same "
+            "command again, it starts the database anew and continues (`augment doctor` checks it)."
+        ) from fault
+    except (PyMongoError, MongoEngineException) as fault:
+        raise DatabaseError(
+            f"FiftyOne's database refused to work ({' '.join(str(fault).split())[:200]}); "
+            f"{mongod.ADVICE}."
+        ) from fault
+    except OSError as fault:
+        if "MongoDB" not in str(fault) and "mongod" not in str(fault):
+            raise
+        raise DatabaseError(f"{' '.join(str(fault).split())}; {mongod.ADVICE}.") from fault
+
+
+def _answers(uri: str) -> bool:
+    import pymongo
+    from pymongo.errors import PyMongoError
+
+    client: pymongo.MongoClient[Any]
+    try:
+        with pymongo.MongoClient(uri, serverSelectionTimeoutMS=1000) as client:
+            client.admin.command("ping")
+    except PyMongoError:
+        return False
+    return True
+
+
+def _join(supervisor: psutil.Process) -> bool:
+    """Become a client of a supervisor that another process started."""
+    import fiftyone.service.util as service
+
+    try:
+        return service.send_ipc_message(supervisor, ("register", os.getpid())) is True
+    except (OSError, psutil.Error):
+        return False

