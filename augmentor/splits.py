@@ -6,8 +6,8 @@ content is one unit by construction (an id is a content hash). Units are ordered
 images have. Each class, the clean one included, fills test, then val, then train, to the nearest
 unit of its share; a class of three units or more has at least one on every side that is asked for;
 of two units one is trained on and one tested; a single one is trained on. With `shots`, each
-defect class keeps the first K images of its train side in that same order, so that K = 5 is a
-subset of K = 12, and the rest is put aside as `reserve`.
+defect class keeps the first K images of its train side in that same order, so that (without
+groups) K = 5 is a subset of K = 12, and the rest is put aside as `reserve`.
 """
 
 from collections import Counter, defaultdict

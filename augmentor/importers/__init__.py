@@ -5,20 +5,27 @@ first, then `splits.json`, `import_report.json`, and `records.jsonl` last, so th
 leaves no records behind and is done again by the same command.
 """
 
+import contextlib
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from PIL import Image
 
-from augmentor.errors import SourceError, disk_errors
+from augmentor.errors import ProjectError, SourceError, disk_errors
 from augmentor.importers.detect import choose
 from augmentor.importers.read import Progress, Reading, read_all
 from augmentor.importers.report import build_report, refusal, report_done
 from augmentor.importers.scan import Tree
+from augmentor.importers.similar import (
+    GROUP_BY_SIMILAR,
+    MOST_COMPARED,
+    group_similar,
+    similar_pairs,
+)
 from augmentor.records_io import RECORDS, REPORT, SPLITS, file_facts, load_records, save_records
 from augmentor.splits import assign, check_no_leak, splits_document
 from generator.files import sha256_of, write_atomic, write_json
@@ -76,7 +83,8 @@ def import_source(
         on_bad: `error` refuses the import if any file is bad; `skip` leaves those files out.
             Either way each is in the report.
         group_by: regular expression on the path below `source`; files whose first group (or whole
-            match) agrees are never separated. Files that it doesn't match stand alone.
+            match) agrees are never separated. Files that it doesn't match stand alone. Or the
+            word `similar`: near-identical photographs are never separated (importers/similar.py).
         val, test: shares of each class.
         mask_threshold: mask values above it are defect, 0 to 254.
         on_progress: called with (images done, images in all).
@@ -98,14 +106,18 @@ def import_source(
     inputs = _fingerprint(tree, settings)
     done = report_done(data_dir, inputs)
     if done is not None:
-        return _outcome(load_records(data_dir), done, already_done=True)
+        # records whose masks or copies are gone are made again
+        with contextlib.suppress(ProjectError):
+            return _outcome(load_records(data_dir), done, already_done=True)
     name, module, reason = choose(tree, layout)
     scan = module.scan(tree)
     with disk_errors(data_dir):
         reading = read_all(scan, data_dir, mask_threshold, on_progress)
         head = {**settings, "inputs": inputs, "layout": name, "layout_reason": reason}
-        records = _split(reading, tree, arguments, pattern)
-        report = build_report(tree, scan, reading, records, head, on_bad)
+        few = len(reading.records) <= MOST_COMPARED
+        pairs = similar_pairs([reading.looks[r.id] for r in reading.records]) if few else None
+        records = _split(reading, tree, arguments, pattern, pairs)
+        report = build_report(tree, scan, reading, records, head, on_bad, pairs)
         if report["status"] != "done":
             write_json(data_dir / REPORT, report)
             raise SourceError(refusal(report, data_dir / REPORT))
@@ -114,7 +126,7 @@ def import_source(
 
 
 def _pattern(group_by: str | None) -> re.Pattern[str] | None:
-    if group_by is None:
+    if group_by is None or group_by == GROUP_BY_SIMILAR:
         return None
     try:
         return re.compile(group_by)
@@ -135,22 +147,32 @@ def _split(
     tree: Tree,
     arguments: Mapping[str, Any],
     pattern: re.Pattern[str] | None,
+    pairs: Sequence[tuple[int, int]] | None,
 ) -> list[DefectExample]:
     """Records with their group and side."""
+    grouped = reading.records
     if pattern is not None:
-        reading.records = [_grouped(r, tree.name(r.source_path), pattern) for r in reading.records]
-        alone = sum(r.group is None for r in reading.records)
-        if reading.records and alone == len(reading.records):
+        grouped = [_grouped(r, tree.name(r.source_path), pattern) for r in grouped]
+        if grouped and all(r.group is None for r in grouped):
             raise SourceError(
                 f"--group-by {pattern.pattern!r} matches no image, such as "
-                f"{tree.name(reading.records[0].source_path)!r}; it is searched for in the path "
-                "below the source."
+                f"{tree.name(grouped[0].source_path)!r}; it is searched for in the path below the "
+                "source."
             )
-        groups = len({r.group for r in reading.records} - {None})
-        reading.notes.append(f"{groups} groups by {pattern.pattern!r}; {alone} images stand alone.")
+    elif arguments["group_by"] == GROUP_BY_SIMILAR:
+        if pairs is None:
+            raise SourceError(
+                f"--group-by {GROUP_BY_SIMILAR} compares at most {MOST_COMPARED} images, there are "
+                f"{len(grouped)}; give a regular expression instead."
+            )
+        grouped = group_similar(grouped, pairs)
+    if arguments["group_by"] is not None:
+        groups = len({r.group for r in grouped} - {None})
+        alone = sum(r.group is None for r in grouped)
+        reading.notes.append(f"{groups} groups are kept whole; {alone} images stand alone.")
     numbers = {k: arguments[k] for k in ("seed", "val", "test", "shots")}
-    sides = assign(reading.records, **numbers)
-    records = [r.model_copy(update={"split": sides[r.id]}) for r in reading.records]
+    sides = assign(grouped, **numbers)
+    records = [r.model_copy(update={"split": sides[r.id]}) for r in grouped]
     check_no_leak(records)
     return records
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -21,6 +20,7 @@ from augmentor.images import (
 )
 from augmentor.importers.instances import Marks, MaskRule, Part, marks_of
 from augmentor.importers.scan import Bad, Found, Scan
+from augmentor.importers.similar import Look, look_of
 from augmentor.records_io import file_facts
 from generator.files import write_atomic
 from generator.records import GOOD, DefectExample, Instance
@@ -38,7 +38,7 @@ class Reading:
         bad: files that can't be used.
         duplicates: (left out, kept) files of identical content and label.
         facts: size and time of each record's file, by id.
-        hashes: perceptual hash by id, (32,) uint8.
+        looks: of each record's image, by id.
         notes: sentences for the report.
         specks: parts of masks that were left out for their size.
         rescaled: images whose annotation was made for another size of them.
@@ -49,7 +49,7 @@ class Reading:
     bad: list[Bad] = field(default_factory=list)
     duplicates: list[tuple[Path, Path]] = field(default_factory=list)
     facts: dict[str, dict[str, int]] = field(default_factory=dict)
-    hashes: dict[str, np.ndarray] = field(default_factory=dict)
+    looks: dict[str, Look] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     specks: int = 0
     rescaled: int = 0
@@ -204,7 +204,7 @@ def _read_one(
         marks,
     )
     out.facts[image_id] = file_facts(found.image)
-    out.hashes[image_id] = perceptual_hash(pixels)
+    out.looks[image_id] = look_of(pixels)
 
 
 def _instances(
@@ -231,17 +231,3 @@ def _instances(
 def _drop_masks_of(shas: set[str], out: Reading) -> None:
     ids = {sha[:16] for sha in shas}
     out.masks = {path: mask for path, mask in out.masks.items() if path.parent.name not in ids}
-
-
-def perceptual_hash(pixels: np.ndarray) -> np.ndarray:
-    """Difference hash of 256 bit: signs of horizontal steps in a 17 x 16 miniature.
-
-    Args:
-        pixels: (H, W, 3) uint8.
-
-    Returns:
-        (32,) uint8, packed bits; compare by the number that differ.
-    """
-    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
-    small = cv2.resize(grey, (17, 16), interpolation=cv2.INTER_AREA).astype(np.int16)
-    return np.packbits(small[:, 1:] > small[:, :-1])

@@ -12,20 +12,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from augmentor.errors import SourceError
 from augmentor.importers.read import Reading
 from augmentor.importers.scan import BAD_KINDS, Bad, Scan, Tree
+from augmentor.importers.similar import report_similar
 from augmentor.records_io import RECORDS, REPORT
 from augmentor.splits import split_warnings
 from generator.records import GOOD, DefectExample
-
-NEAR_BITS = 12
-"""Two images are near-identical if at most this many of the 256 bits of their hashes differ."""
-
-MOST_COMPARED = 20_000
-"""Above this many images near-duplicates are not looked for (and the report says so)."""
 
 
 def build_report(
@@ -35,6 +28,7 @@ def build_report(
     records: Sequence[DefectExample],
     head: Mapping[str, Any],
     on_bad: str,
+    pairs: Sequence[tuple[int, int]] | None,
 ) -> dict[str, Any]:
     """Content of `import_report.json`; its `status` says whether the import may go on.
 
@@ -45,7 +39,7 @@ def build_report(
     instances = Counter(i.class_name for r in records for i in r.instances)
     classes = _classes(scan, records)
     warnings = split_warnings(records, val=head["val"], test=head["test"], shots=head["shots"])
-    near, sentences = near_duplicates(records, reading.hashes, tree)
+    near, sentences = report_similar(records, pairs, tree)
     if not reading.bad and not classes:
         raise SourceError(
             f"{tree.root} holds no defect image: all {len(records)} are read as clean; check "
@@ -105,39 +99,6 @@ def report_done(data_dir: Path, inputs: str) -> dict[str, Any] | None:
         return None
     same = report.get("inputs") == inputs and report.get("status") == "done"
     return report if same else None
-
-
-def near_duplicates(
-    records: Sequence[DefectExample], hashes: Mapping[str, np.ndarray], tree: Tree
-) -> tuple[dict[str, Any], list[str]]:
-    """Pairs of near-identical photographs on different sides of the split (train and reserve
-    count as one), found by a difference hash: a warning, not a verdict."""
-    kept = [r for r in records if r.id in hashes]
-    if len(kept) > MOST_COMPARED:
-        return {"checked": False}, [
-            f"Near-identical photographs were not looked for among {len(kept)} images."
-        ]
-    if len(kept) < 2:
-        return {"checked": True, "pairs": 0, "examples": []}, []
-    bits = np.stack([hashes[r.id] for r in kept])
-    sides = np.array([{"val": 1, "test": 2}.get(r.split or "", 0) for r in kept])
-    total = 0
-    examples: list[list[str]] = []
-    for k in range(len(kept) - 1):
-        apart = np.flatnonzero(sides[k + 1 :] != sides[k]) + k + 1
-        distance = np.bitwise_count(bits[apart] ^ bits[k]).sum(1)
-        for other in apart[distance <= NEAR_BITS]:
-            total += 1
-            if len(examples) < 20:
-                examples.append([tree.name(kept[i].source_path) for i in (k, int(other))])
-    report = {"checked": True, "pairs": total, "examples": examples}
-    if not total:
-        return report, []
-    return report, [
-        f"{total} pairs of near-identical photographs stand on different sides of the split, such "
-        f"as {examples[0][0]} and {examples[0][1]}; if they show the same part, import again with "
-        "--group-by REGEX."
-    ]
 
 
 def _classes(scan: Scan, records: Sequence[DefectExample]) -> list[str]:

@@ -1,0 +1,87 @@
+"""The sample dataset: same seed, same bytes; masks say where the defect is."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from augmentor.errors import SourceError
+from augmentor.importers import import_source
+from augmentor.sample_data import DEFECTS, SIDE_PX, sample_image, write_sample_dataset
+
+
+def digest(folder: Path) -> dict[str, str]:
+    return {
+        p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file()
+    }
+
+
+def test_same_arguments_write_the_same_bytes_and_an_interrupted_run_is_completed(
+    tmp_path: Path,
+) -> None:
+    counts = write_sample_dataset(tmp_path / "a", seed=3, per_class=2, clean=6)
+    assert counts == {"good": 6, **dict.fromkeys(DEFECTS, 2)}
+    first = digest(tmp_path / "a")
+    assert len(first) == 6 + 2 * 2 * len(DEFECTS) + 1
+    write_sample_dataset(tmp_path / "b", seed=3, per_class=2, clean=6)
+    assert digest(tmp_path / "b") == first
+    for path in list((tmp_path / "b" / "test").rglob("*.png"))[::2]:
+        path.unlink()
+    write_sample_dataset(tmp_path / "b", seed=3, per_class=2, clean=6)
+    assert digest(tmp_path / "b") == first
+
+
+def test_it_is_imported_as_mvtec(tmp_path: Path) -> None:
+    write_sample_dataset(tmp_path / "a", per_class=3, clean=6)
+    outcome = import_source(tmp_path / "a", tmp_path / "data")
+    assert outcome.layout == "mvtec"
+    assert set(outcome.classes) == set(DEFECTS)
+    assert outcome.report["images"] == {"good": 6, **dict.fromkeys(DEFECTS, 3)}
+    assert len({(r.width, r.height) for r in outcome.records}) > 10
+
+
+@pytest.mark.parametrize("kind", list(DEFECTS))
+def test_a_defect_is_seen_inside_its_mask(kind: str) -> None:
+    for number in range(4):
+        image, mask = sample_image(kind, number, seed=1)
+        height, width = mask.shape
+        assert image.shape == (height, width, 3) and image.dtype == np.uint8
+        assert SIDE_PX[0] <= min(mask.shape) and max(mask.shape) <= SIDE_PX[1]
+        assert 12 <= mask.sum() < 0.25 * mask.size
+        grey = image.mean(2)
+        rows, columns = np.nonzero(mask)
+        y1, y2 = max(rows.min() - 12, 0), rows.max() + 13
+        x1, x2 = max(columns.min() - 12, 0), columns.max() + 13
+        around = ~mask[y1:y2, x1:x2]
+        near = grey[y1:y2, x1:x2][around]
+        contrast = np.abs(grey[mask] - np.median(near)).mean()
+        assert contrast > 1.1 * np.abs(near - np.median(near)).mean()
+
+
+def test_clean_images_have_an_empty_mask_and_colour() -> None:
+    image, mask = sample_image("good", 0)
+    assert not mask.any()
+    assert (image[..., 0] != image[..., 2]).any()
+
+
+def test_a_foreign_folder_and_other_settings_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("keep me")
+    with pytest.raises(SourceError, match="is not empty"):
+        write_sample_dataset(tmp_path / "mine")
+    write_sample_dataset(tmp_path / "a", per_class=1, clean=1)
+    with pytest.raises(SourceError, match="made with other settings"):
+        write_sample_dataset(tmp_path / "a", per_class=1, clean=1, seed=9)
+    with pytest.raises(SourceError, match="at least 1"):
+        write_sample_dataset(tmp_path / "b", per_class=0)
+
+
+def test_masks_on_disk_are_black_and_white(tmp_path: Path) -> None:
+    write_sample_dataset(tmp_path / "a", per_class=1, clean=1)
+    for path in (tmp_path / "a" / "ground_truth").rglob("*_mask.png"):
+        values = np.unique(np.asarray(Image.open(path)))
+        assert values.tolist() == [0, 255], path
