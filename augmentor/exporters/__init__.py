@@ -71,7 +71,7 @@ def write_training_export(
 
 def export_dataset(
     folder: Path,
-    format: Format,
+    format: str,
     *,
     name: str,
     classes: Sequence[str],
@@ -83,7 +83,10 @@ def export_dataset(
 
     `yolo` (boxes), `yolo-seg` (polygons, IoU with the mask above 0.98), `coco` (run-length
     masks, exact), `voc`, `mvtec`, `folders` (one folder a class). See `write_training_export`
-    for the arguments and for what is raised.
+    for the other arguments and for what is raised.
+
+    Args:
+        format: one of `FORMATS`.
 
     Raises:
         ExportError: also where the format can't hold what the dataset has.

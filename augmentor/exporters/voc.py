@@ -25,9 +25,9 @@ FOLDERS = ("JPEGImages", "Annotations", "SegmentationClass", "SegmentationObject
 def write_voc(folder: Path, wanted: Wanted) -> None:
     """Fill `folder` with the tree of VOC2012.
 
-    Boxes are written as pixel edges: `xmin` and `ymin` from 0, `xmax` and `ymax` one past the
-    last pixel, which is how FiftyOne, torchvision users and labelImg read and write them (the
-    original devkit counts from 1, inclusive).
+    Boxes are VOC's own: pixels are counted from 1, and the last one belongs to the box. A reader
+    that takes the numbers for edges counted from 0 (FiftyOne's) finds them a pixel too far right
+    and down at the near corner.
 
     Raises:
         ExportError: the dataset has no boxes.
@@ -77,7 +77,8 @@ def _tree(item: Item, name: str, segmented: bool) -> ElementTree.ElementTree:
         _text(found, "truncated", 0)
         _text(found, "difficult", 0)
         box = ElementTree.SubElement(found, "bndbox")
-        for key, edge in zip(("xmin", "ymin", "xmax", "ymax"), label.box_xyxy, strict=True):
+        x1, y1, x2, y2 = label.box_xyxy
+        for key, edge in (("xmin", x1 + 1), ("ymin", y1 + 1), ("xmax", x2), ("ymax", y2)):
             _text(box, key, edge)
     return ElementTree.ElementTree(root)
 

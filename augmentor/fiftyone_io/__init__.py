@@ -5,7 +5,12 @@ FiftyOne itself is imported by the first call that needs it, not by importing th
 
 from augmentor.fiftyone_io.app import AppSession, launch_app
 from augmentor.fiftyone_io.connection import connect, database_status
-from augmentor.fiftyone_io.register import register_mix, register_real, reviewed_rejections
+from augmentor.fiftyone_io.register import (
+    dataset_exists,
+    register_mix,
+    register_real,
+    reviewed_rejections,
+)
 from augmentor.items import PoolSample
 
 __all__ = [
@@ -13,6 +18,7 @@ __all__ = [
     "PoolSample",
     "connect",
     "database_status",
+    "dataset_exists",
     "launch_app",
     "register_mix",
     "register_real",

@@ -462,25 +462,27 @@ def test_coco_masks_and_boxes_come_back_exactly(made, tmp_path):
 
 
 def test_voc_boxes_and_masks_come_back(made, tmp_path):
+    """Read by torchvision; VOC counts from 1 and includes the last pixel."""
     from xml.etree import ElementTree
 
     from torchvision.datasets import VOCDetection
 
     folder = exported(tmp_path, made, "voc")
-    stems = {s: (folder / f"ImageSets/Main/{s}.txt").read_text().split() for s in
-             ("train", "val", "test")}  # fmt: skip
-    assert {s: len(v) for s, v in stems.items()} == {"train": 4, "val": 2, "test": 2}
-    reader = object.__new__(VOCDetection)
-    for stem in (s for v in stems.values() for s in v):
+    stems = {
+        split: (folder / f"ImageSets/Main/{split}.txt").read_text().split()
+        for split in ("train", "val", "test")
+    }
+    assert {split: len(v) for split, v in stems.items()} == {"train": 4, "val": 2, "test": 2}
+    for stem in (stem for v in stems.values() for stem in v):
         root = ElementTree.parse(folder / f"Annotations/{stem}.xml").getroot()
-        read = reader.parse_voc_xml(root)["annotation"]
+        read = VOCDetection.parse_voc_xml(root)["annotation"]
         assert (folder / "JPEGImages" / read["filename"]).is_file()
         boxes = [
             (o["name"], [int(o["bndbox"][k]) for k in ("xmin", "ymin", "xmax", "ymax")])
             for o in read.get("object", [])
         ]
         wanted = made.masks[stem]
-        assert boxes == [(name, box_of(mask)) for name, mask in wanted]
+        assert boxes == [(c, list(np.add(box_of(m), (1, 1, 0, 0)))) for c, m in wanted]
         assert read["segmented"] == str(int(bool(wanted)))
         if wanted:
             painted = np.asarray(Image.open(folder / f"SegmentationClass/{stem}.png"))

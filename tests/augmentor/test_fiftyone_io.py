@@ -21,6 +21,7 @@ from augmentor.fiftyone_io import (
     PoolSample,
     connect,
     database_status,
+    dataset_exists,
     launch_app,
     register_mix,
     register_real,
@@ -269,6 +270,7 @@ def test_what_leaves_the_mix_goes_unless_a_person_touched_it(fo, records, sample
 
 def test_no_dataset_no_rejections(fo):
     assert reviewed_rejections("never built") == frozenset()
+    assert not dataset_exists("never built")
 
 
 def test_a_dataset_of_somebody_else_is_not_touched(fo, data, records):
