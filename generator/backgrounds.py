@@ -48,13 +48,25 @@ class Backgrounds:
         self._clean = [e for e in examples if e.is_clean]
         # an image whose defects have no place may not be painted on: nobody knows what is free
         self._used = [e for e in examples if e.instances]
+        self._own: dict[str, list[DefectExample]] = {}
+        for example in self._used:
+            for name in sorted({i.class_name for i in example.instances}):
+                self._own.setdefault(name, []).append(example)
 
-    def draw(self, rng: np.random.Generator, least_region_px: int, late: float = 0.0) -> Surface:
+    def draw(
+        self,
+        rng: np.random.Generator,
+        least_region_px: int,
+        class_name: str,
+        late: float = 0.0,
+    ) -> Surface:
         """Draw a surface.
 
         Without clean images: the largest defect-free rectangle of a random defect image where
         its shorter side is at least `least_region_px`; else the whole image with the defects it
-        has. `late` above one half prefers whole images, where a large shape may still fit.
+        has. Images that hold the class are tried first, since their surface is the one on which
+        it occurs. `late` (share of the tries spent) above a quarter allows every image, and above
+        one half prefers whole ones, where a large shape may still fit.
         """
         if self._clean:
             example = self._clean[int(rng.integers(len(self._clean)))]
@@ -63,7 +75,8 @@ class Backgrounds:
             raise ExampleError(
                 "There is no image to paint on: import clean images, or boxes of the defects."
             )
-        example = self._used[int(rng.integers(len(self._used)))]
+        own = self._own.get(class_name, self._used) if late < 0.25 else self._used
+        example = own[int(rng.integers(len(own)))]
         whole = rng.random() < max(0.0, late - 0.5)
         region = None if whole else self._region(example)
         foreground = self._reader.foreground(example)

@@ -183,7 +183,9 @@ class DraftPlanner:
         """
         model = known.shapes[int(rng.integers(len(known.shapes)))]
         mask, lender, sources = self._draw_mask(model, known, rng)
-        surface = self._backgrounds.draw(rng, self.settings.least_region_px, late)
+        surface = self._backgrounds.draw(
+            rng, self.settings.least_region_px, request.class_name, late
+        )
         pose = draw_pose(model, known, surface.ground, self.settings, rng, late)
         warped = warp_mask(
             mask,
@@ -237,8 +239,10 @@ class DraftPlanner:
             if surface.example.grey and not model.example.grey:
                 source = np.repeat(source.mean(axis=2, keepdims=True).round(), 3, axis=2)
                 source = source.astype(np.uint8)
-            others = self._backgrounds.defects(model.example)
-            paste, context = paste_pixels(warped, source, others, image)
+            others = self._backgrounds.defects(model.example) | ~self.reader.foreground(
+                model.example
+            )
+            paste, context = paste_pixels(warped, source, others, image, ground.foreground)
         x1, y1, x2, y2 = box_of(warped.mask)
         box: Box = (x + x1, y + y1, x + x2, y + y2)
         kind: MaskKind = model.instance.mask_kind if lender else "exact"

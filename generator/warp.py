@@ -127,6 +127,7 @@ def paste_pixels(
     source: np.ndarray,
     source_others: np.ndarray | None,
     target: np.ndarray,
+    part: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Lay the source's pixels into a copy of the target, under the target's light.
 
@@ -136,8 +137,10 @@ def paste_pixels(
 
     Args:
         source: (H, W, 3) uint8, the image that the mask comes from.
-        source_others: (H, W) bool, defects in the source, which don't count as its surface.
+        source_others: (H, W) bool, what in the source is not its surface: defects, backdrop.
         target: (H', W', 3) uint8.
+        part: (H', W') bool, where the target is not backdrop; None for everywhere. Towards the
+            backdrop nothing is blended, or a missing chunk would leave a sliver of the edge.
 
     Returns:
         The paste, and the context: the same pixels under their own light with a rim of
@@ -160,18 +163,20 @@ def paste_pixels(
             source_others.view(np.uint8), warped.map_x, warped.map_y, cv2.INTER_NEAREST
         )
         ring &= others == 0
+    here = np.ones((h, w), dtype=bool) if part is None else part[y : y + h, x : x + w]
+    ring &= here
     lit = _match_light(carried, below, ring)
     inner = cv2.distanceTransform(
-        np.pad(warped.mask.view(np.uint8), 1, mode="edge"), cv2.DIST_L2, 3
+        np.pad((warped.mask | ~here).view(np.uint8), 1, mode="edge"), cv2.DIST_L2, 3
     )[1:-1, 1:-1]
-    feather = min(MOST_FEATHER_PX, FEATHER_SHARE * float(inner.max()))
+    feather = min(MOST_FEATHER_PX, FEATHER_SHARE * float(inner[warped.mask].max()))
     alpha = np.clip(inner / (1 + feather), 0, 1) * warped.mask
     mixed = below + alpha[..., None] * (lit - below)
     result = target.copy()
     window = result[y : y + h, x : x + w]
     window[warped.mask] = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)[warped.mask]
     context = target.copy()
-    rim = grown & known
+    rim = grown & known & here
     context[y : y + h, x : x + w][rim] = np.rint(carried).astype(np.uint8)[rim]
     return result, context
 
