@@ -14,6 +14,10 @@ from generator.records import Box, DefectExample, Instance
 GRID = 48
 """Cells along the longer side, in which the largest defect-free rectangle is looked for."""
 
+OWN_SHARE = 0.5
+"""Share of draws among the class's own images where there is no clean one. Not all of them: a
+texture that fills its image (crazing) would be painted on itself, and not be seen."""
+
 
 @dataclass(frozen=True)
 class Surface:
@@ -64,9 +68,9 @@ class Backgrounds:
 
         Without clean images: the largest defect-free rectangle of a random defect image where
         its shorter side is at least `least_region_px`; else the whole image with the defects it
-        has. Images that hold the class are tried first, since their surface is the one on which
-        it occurs. `late` (share of the tries spent) above a quarter allows every image, and above
-        one half prefers whole ones, where a large shape may still fit.
+        has. Half of the draws are among images that hold the class, whose surface is the one on
+        which it occurs. `late` (share of the tries spent) above a quarter allows every image, and
+        above one half prefers whole ones, where a large shape may still fit.
         """
         if self._clean:
             example = self._clean[int(rng.integers(len(self._clean)))]
@@ -75,7 +79,8 @@ class Backgrounds:
             raise ExampleError(
                 "There is no image to paint on: import clean images, or boxes of the defects."
             )
-        own = self._own.get(class_name, self._used) if late < 0.25 else self._used
+        at_home = late < 0.25 and rng.random() < OWN_SHARE
+        own = self._own.get(class_name, self._used) if at_home else self._used
         example = own[int(rng.integers(len(own)))]
         whole = rng.random() < max(0.0, late - 0.5)
         region = None if whole else self._region(example)
