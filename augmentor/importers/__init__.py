@@ -112,7 +112,7 @@ def import_source(
     name, module, reason = choose(tree, layout)
     scan = module.scan(tree)
     with disk_errors(data_dir):
-        reading = read_all(scan, data_dir, mask_threshold, on_progress)
+        reading = read_all(scan, data_dir, mask_threshold, on_progress, skip_bad=on_bad == "skip")
         head = {**settings, "inputs": inputs, "layout": name, "layout_reason": reason}
         few = len(reading.records) <= MOST_COMPARED
         pairs = similar_pairs([reading.looks[r.id] for r in reading.records]) if few else None

@@ -10,6 +10,10 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
+from augmentor.errors import ImageError
+from augmentor.images import read_upright
 from augmentor.importers.names import (
     IMAGE_FOLDERS,
     MASK_FOLDERS,
@@ -113,20 +117,21 @@ def _same_stem_masks(files: Sequence[Path]) -> set[Path]:
     groups: dict[Path, list[Path]] = defaultdict(list)
     for file in files:
         groups[file.with_suffix("")].append(file)
-    return {
+    masks = {
         min(group, key=lambda f: (_MASK_FIRST.get(f.suffix.lower(), 9), f.suffix))
         for group in groups.values()
         if len(group) == 2
     }
+    return masks if _look_like_masks(sorted(masks)) else set()
 
 
 def _suffixed_masks(files: Sequence[Path]) -> set[Path]:
     """Files named after another one in their folder plus a mark: a known one, or one word that
-    at least half of the folder's other files carry."""
+    at least half of the folder's other files carry and whose files look like masks."""
     by_folder: dict[Path, list[Path]] = defaultdict(list)
     for file in files:
         by_folder[file.parent].append(file)
-    masks = set()
+    masks, unsure = set(), defaultdict(set)
     for group in by_folder.values():
         stems = {file.stem for file in group}
         marks: dict[Path, str] = {}
@@ -138,9 +143,28 @@ def _suffixed_masks(files: Sequence[Path]) -> set[Path]:
         counts = Counter(marks.values())
         for file, mark in marks.items():
             common = mark.isalpha() and 2 * counts[mark] >= len(group) - counts[mark]
-            if mark in MASK_MARKS or (common and counts[mark] > 1):
+            if mark in MASK_MARKS:
                 masks.add(file)
+            elif common and counts[mark] > 1:
+                unsure[mark].add(file)
+    for files_of_mark in unsure.values():
+        if _look_like_masks(sorted(files_of_mark)):
+            masks |= files_of_mark
     return masks
+
+
+def _look_like_masks(files: Sequence[Path]) -> bool:
+    """Whether most of up to 8 of the files are black and white, or of few values: the same
+    photograph in two formats, or a second view of a part, is no mask."""
+    votes = []
+    for path in files[:: max(1, len(files) // 8)]:
+        try:
+            values = read_upright(path)[0].max(axis=2)
+        except ImageError:
+            continue  # reported where it is read for good
+        extreme = ((values < 16) | (values > 239)).mean()
+        votes.append(extreme > 0.9 or len(np.unique(values)) <= 32)
+    return not votes or 2 * sum(votes) > len(votes)
 
 
 def _base_stems(stem: str) -> list[str]:

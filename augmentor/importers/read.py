@@ -40,6 +40,7 @@ class Reading:
         facts: size and time of each record's file, by id.
         looks: of each record's image, by id.
         notes: sentences for the report.
+        skip_bad: see `read_all`.
         specks: parts of masks that were left out for their size.
         rescaled: images whose annotation was made for another size of them.
     """
@@ -51,6 +52,7 @@ class Reading:
     facts: dict[str, dict[str, int]] = field(default_factory=dict)
     looks: dict[str, Look] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    skip_bad: bool = True
     specks: int = 0
     rescaled: int = 0
 
@@ -62,7 +64,12 @@ class _Kept:
 
 
 def read_all(
-    scan: Scan, data_dir: Path, threshold: int, on_progress: Progress | None = None
+    scan: Scan,
+    data_dir: Path,
+    threshold: int,
+    on_progress: Progress | None = None,
+    *,
+    skip_bad: bool = True,
 ) -> Reading:
     """Read every image of a scan once, decoded to the last pixel, with its labels.
 
@@ -74,8 +81,10 @@ def read_all(
         data_dir: the project's `data/`.
         threshold: of masks, 0 to 254.
         on_progress: called with (done, total) after each image.
+        skip_bad: False where one bad file refuses the import: then no more masks are proposed
+            from boxes once there is one, since nobody will use them.
     """
-    out = Reading(bad=list(scan.bad))
+    out = Reading(bad=list(scan.bad), skip_bad=skip_bad)
     rule = mask_rule(scan.found, threshold, out.notes)
     bits = deep_bits([f.image for f in scan.found if is_deep(f.image)])
     if bits is not None:
@@ -214,15 +223,19 @@ def _instances(
     instances = []
     for number, part in enumerate(parts):
         mask, kind = part.mask, part.kind
-        if mask is None:
+        if mask is None and (out.skip_bad or not out.bad):
             from generator.box_masks import propose_mask
 
             mask, kind = propose_mask(pixels, part.box_xyxy), "approximate"
         path = folder / f"{number}.png"
-        out.masks[path] = mask
+        if mask is not None:
+            out.masks[path] = mask
         instances.append(
             Instance(
-                class_name=part.class_name, box_xyxy=part.box_xyxy, mask_path=path, mask_kind=kind
+                class_name=part.class_name,
+                box_xyxy=part.box_xyxy,
+                mask_path=None if mask is None else path,
+                mask_kind=kind,
             )
         )
     return tuple(instances)

@@ -342,3 +342,14 @@ def test_a_prefix_is_removed_only_where_all_share_it() -> None:
     assert class_names(["MT_A", "B"])[0] == {"MT_A": "MT_A", "B": "B"}
     assert class_names(["MT_A"])[0] == {"MT_A": "MT_A"}
     assert class_names(["scratch", "scar"])[0] == {"scratch": "scratch", "scar": "scar"}
+
+
+def test_a_second_view_or_format_is_no_mask(tmp_path: Path) -> None:
+    for k in range(4):
+        for label in ("pit", "good"):
+            save(tmp_path / f"in/{label}/p{k}.png", picture(k + 10 * len(label)))
+            save(tmp_path / f"in/{label}/p{k}_side.png", picture(k + 10 * len(label) + 5))
+            save(tmp_path / f"in/{label}/p{k}.bmp", picture(k + 10 * len(label)))
+    outcome = run(tmp_path)
+    assert outcome.layout == "folders"
+    assert len(outcome.records) == 24
