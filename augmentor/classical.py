@@ -1,0 +1,301 @@
+"""Classical augmentation as a pool: changed copies of the real defect images, with their masks.
+
+This is what a user would try first, so it is a baseline that stands in every report: Buslaev et
+al., *Albumentations: Fast and Flexible Image Augmentations*, Information 11(2), 2020.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from augmentor.errors import SourceError, disk_errors
+from augmentor.items import Label, label_of
+from augmentor.offline import stay_offline
+from generator.files import sha256_of, write_atomic
+from generator.images import ExampleReader
+from generator.records import Box, DefectExample, Instance, SyntheticDefect
+from generator.sampling import MANIFEST, read_pool, write_pool_manifest
+
+NAME = "classical"
+RULES = 1
+"""Raised whenever the same image and seed would give other pixels than before."""
+
+DRAWS = 12
+"""Draws that push a defect out of the frame are repeated; after so many, it is only turned."""
+
+LEAST_OF_LABEL, LEAST_OF_ANY = 0.6, 0.25
+"""Share of a defect's area that must stay in the frame: of all instances of the image's own
+class together, and of any instance that stays at all."""
+
+SAVE_EVERY = 25
+
+
+def write_classical_pool(
+    examples: Sequence[DefectExample], numbers: Mapping[str, int], pool: Path, *, seed: int
+) -> list[SyntheticDefect]:
+    """Make whatever the pool does not hold yet: flips, turns, small affine changes, light,
+    noise and blur.
+
+    Sample i of a class is a copy of that class's image number i, in an order that is shuffled
+    anew for each round, so that every image is used equally often. Its pixels depend on the seed,
+    the class and i alone. A run that was killed continues.
+
+    Args:
+        examples: defect images of the train split; clean ones are passed over.
+        numbers: how many to make for each class.
+        pool: folder of the pool.
+        seed: of the project.
+
+    Returns:
+        One record a sample, by class in the order of `numbers`, then by running number. Every
+        instance of the image's own class has one box (all its parts together); instances of other
+        classes are `carried_instances`, with their masks in the pool.
+
+    Raises:
+        SourceError: a class is asked for of which there is no image.
+        ExampleError: an image can't be read.
+        PoolError: the pool's manifest is damaged.
+        DiskError: no space left, or no right to write.
+    """
+    by_class: dict[str, list[DefectExample]] = {}
+    for example in sorted(examples, key=lambda e: e.id):
+        if not example.is_clean:
+            by_class.setdefault(example.label, []).append(example)
+    held = {r.id: r for r in read_pool(pool)} if (pool / MANIFEST).is_file() else {}
+    reader, warps = ExampleReader(), _Warps()
+    records: list[SyntheticDefect] = []
+    unsaved = 0
+    with disk_errors(pool):
+        for name, number in numbers.items():
+            sources = by_class.get(name, [])
+            if number and not sources:
+                raise SourceError(
+                    f"There is no train image of class {name!r} to copy; run `augment import` "
+                    "again with more images of it."
+                )
+            for index in range(number):
+                job = _Job.of(name, index, seed, sources)
+                if job.id not in held:
+                    held[job.id] = _make(job, pool, reader, warps)
+                    unsaved += 1
+                records.append(held[job.id])
+                if unsaved >= SAVE_EVERY:
+                    write_pool_manifest(pool, _in_order(held))
+                    unsaved = 0
+        write_pool_manifest(pool, _in_order(held))
+    return records
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One sample to make."""
+
+    example: DefectExample
+    index: int
+    seed: int
+    id: str
+
+    @classmethod
+    def of(cls, name: str, index: int, seed: int, sources: Sequence[DefectExample]) -> "_Job":
+        """Which image sample `index` of a class is made from, and with which seed."""
+        turn, place = divmod(index, len(sources))
+        shuffle = np.random.default_rng(_number(seed, name, turn, "order"))
+        example = sources[int(shuffle.permutation(len(sources))[place])]
+        own = _number(seed, name, index, "pixels")
+        content = example.model_dump(mode="json", exclude={"image_path", "source_path"})
+        made_from = [NAME, RULES, name, index, own, content]
+        return cls(example, index, own, sha256_of(made_from)[:16])
+
+
+@dataclass(frozen=True)
+class _Copy:
+    """A changed image with its instances: uint8 (H, W) or (H, W, 3), and bool masks (H, W)."""
+
+    image: np.ndarray
+    masks: list[np.ndarray]
+
+
+class _Warps:
+    """The chains of changes; importing albumentations waits until they are needed.
+
+    `full` changes shape and light; `turns` keeps boxes tight (flips, right angles, light).
+    """
+
+    def __init__(self) -> None:
+        stay_offline()  # albumentations asks the registry for a newer version on import
+        import albumentations as A
+
+        turns = [A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5), A.RandomRotate90(p=0.75)]
+        affine = A.Affine(
+            scale=(0.85, 1.18),
+            translate_percent=(-0.06, 0.06),
+            rotate=(-12, 12),
+            shear=(-4, 4),
+            interpolation=cv2.INTER_LINEAR,
+            mask_interpolation=cv2.INTER_LINEAR,
+            border_mode=cv2.BORDER_REFLECT_101,
+            p=0.7,
+        )
+        light = [
+            A.RandomBrightnessContrast(brightness_limit=0.12, contrast_limit=0.15, p=0.6),
+            A.RandomGamma(gamma_limit=(85, 118), p=0.3),
+            A.OneOf(
+                [
+                    A.GaussianBlur(sigma_limit=(0.3, 0.8), p=1.0),
+                    A.Sharpen(alpha=(0.1, 0.3), lightness=(0.9, 1.0), p=1.0),
+                ],
+                p=0.25,
+            ),
+            A.GaussNoise(std_range=(0.004, 0.02), p=0.3),
+        ]
+        self._full = A.Compose([*turns, affine, *light])
+        self._turns = A.Compose([*turns, *light])
+
+    def draw(
+        self, image: np.ndarray, masks: list[np.ndarray], seed: int, only_turns: bool
+    ) -> _Copy:
+        """One draw; all of its randomness comes from `seed`."""
+        chain: Any = self._turns if only_turns else self._full
+        chain.set_random_seed(seed % 2**32)
+        if not masks:
+            return _Copy(chain(image=image)["image"], [])
+        changed = chain(image=image, masks=[mask.astype(np.uint8) * 255 for mask in masks])
+        return _Copy(changed["image"], [mask > 127 for mask in changed["masks"]])
+
+
+def _make(job: _Job, pool: Path, reader: ExampleReader, warps: _Warps) -> SyntheticDefect:
+    example = job.example
+    labels = [label_of(instance) for instance in example.instances]
+    image = reader.image(example)
+    image = np.ascontiguousarray(image[..., 0] if example.grey else image)
+    copy = _draw(job, image, labels, warps)
+    height, width = copy.image.shape[:2]
+    own = [k for k, label in enumerate(labels) if label.class_name == example.label]
+    boxes = _boxes([copy.masks[k] for k in own])
+    # where only the box is known, so it stays; without a mask there is nothing to write
+    kind = "none" if not own else min((labels[k].mask_kind for k in own), key=_KINDS.index)
+    mask_name = None
+    _write_png(pool / f"images/{job.id}.png", copy.image)
+    if kind != "none":
+        mask_name = f"masks/{job.id}.png"
+        union = np.any([copy.masks[k] for k in own], axis=0)
+        _write_png(pool / mask_name, union.astype(np.uint8) * 255)
+    others = [k for k in range(len(labels)) if k not in own and copy.masks[k].any()]
+    carried = tuple(_carry(labels[k], copy.masks[k], f"{job.id}_{k}", pool) for k in others)
+    return SyntheticDefect(
+        id=job.id,
+        class_name=example.label,
+        index=job.index,
+        seed=job.seed,
+        generator=NAME,
+        fingerprint=sha256_of([NAME, RULES])[:16],
+        image=f"images/{job.id}.png",
+        mask=mask_name,
+        width=width,
+        height=height,
+        grey=example.grey,
+        boxes_xyxy=boxes,
+        mask_kind=kind,
+        background_id=example.id,
+        mask_source_id=example.id if own else None,
+        source_ids=(example.id,),
+        carried_instances=carried,
+        feather_px=0,
+        crop_xyxy=(0, 0, width, height),
+        verdict="accepted",
+    )
+
+
+_KINDS = ("none", "approximate", "exact")
+"""From the least certain: a union is as good as its worst part."""
+
+
+def _draw(job: _Job, image: np.ndarray, labels: list[Label], warps: _Warps) -> _Copy:
+    """Draw until the defects are still in the frame."""
+    masks = [_full_mask(label, image.shape[:2]) for label in labels]
+    boxes_only = any(label.mask is None for label in labels)
+    for attempt in range(DRAWS):
+        copy = warps.draw(image, masks, job.seed + attempt, boxes_only)
+        if _is_faithful(labels, masks, copy.masks, job.example.label):
+            return copy
+    return warps.draw(image, masks, job.seed, only_turns=True)
+
+
+def _is_faithful(
+    labels: list[Label], before: list[np.ndarray], after: list[np.ndarray], label: str
+) -> bool:
+    """True if the defect that the image is labelled with is still there, and no other was cut to
+    a sliver. Areas are taken as shares of the image, which affine changes keep up to their scale.
+    """
+    shares = [(a.sum() / max(1, b.sum()), int(b.sum())) for b, a in zip(before, after, strict=True)]
+    own = [s for s, x in zip(shares, labels, strict=True) if x.class_name == label]
+    if own:
+        kept = sum(share * area for share, area in own) / sum(area for _, area in own)
+        if kept < LEAST_OF_LABEL:
+            return False
+    return all(share == 0 or share >= LEAST_OF_ANY for share, _ in shares)
+
+
+def _full_mask(label: Label, shape: tuple[int, ...]) -> np.ndarray:
+    x1, y1, x2, y2 = label.box_xyxy
+    full = np.zeros(shape, bool)
+    full[y1:y2, x1:x2] = True if label.mask is None else label.mask
+    return full
+
+
+def _boxes(masks: list[np.ndarray]) -> tuple[Box, ...]:
+    """One box for each instance that is still there, around all of its parts.
+
+    Where instances touch, the part that they share belongs to the one with more pixels in it, so
+    that every part of the union lies in exactly one box.
+    """
+    if not masks:
+        return ()
+    union = np.any(masks, axis=0).astype(np.uint8)
+    count, parts = cv2.connectedComponents(union, connectivity=8)
+    overlap = np.stack([np.bincount(parts[mask], minlength=count) for mask in masks])
+    owner = overlap.argmax(axis=0)
+    boxes = []
+    for k in range(len(masks)):
+        mine = [part for part in range(1, count) if owner[part] == k]
+        if mine:
+            boxes.append(_box(np.isin(parts, mine)))
+    return tuple(boxes)
+
+
+def _box(mask: np.ndarray) -> Box:
+    x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
+    return x, y, x + w, y + h
+
+
+def _carry(label: Label, mask: np.ndarray, stem: str, pool: Path) -> Instance:
+    """An instance of another class, in the copy's own pixels."""
+    x1, y1, x2, y2 = box = _box(mask)
+    if label.mask is None:
+        return Instance(class_name=label.class_name, box_xyxy=box)
+    path = Path(f"carried/{stem}.png")
+    _write_png(pool / path, mask[y1:y2, x1:x2].astype(np.uint8) * 255)
+    return Instance(
+        class_name=label.class_name, box_xyxy=box, mask_path=path, mask_kind=label.mask_kind
+    )
+
+
+def _in_order(held: Mapping[str, SyntheticDefect]) -> list[SyntheticDefect]:
+    return sorted(held.values(), key=lambda r: (r.class_name, r.index, r.id))
+
+
+def _write_png(path: Path, array: np.ndarray) -> None:
+    """Write an array, grey or RGB, whole or not at all."""
+    bgr = array if array.ndim == 2 else array[..., ::-1]
+    done, encoded = cv2.imencode(".png", np.ascontiguousarray(bgr))
+    assert done, f"an array of shape {array.shape} can't be a PNG"
+    write_atomic(path, lambda temporary: temporary.write_bytes(encoded.tobytes()))
+
+
+def _number(*parts: object) -> int:
+    """A seed below 2**31 that follows from `parts`."""
+    return int(sha256_of(list(parts))[:15], 16) % 2**31

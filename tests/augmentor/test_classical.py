@@ -1,0 +1,194 @@
+import json
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from augmentor.classical import _boxes, write_classical_pool
+from augmentor.errors import SourceError
+from augmentor.items import PoolSample, synthetic_item
+from generator.records import GOOD, DefectExample, Instance
+from generator.sampling import read_pool
+
+HEIGHT, WIDTH = 60, 90
+
+
+def example(
+    folder: Path, number: int, label: str, marks: list[tuple], grey: bool = True, kind="exact"
+) -> DefectExample:
+    """An image on which every defect is a bright rectangle, so that a mask can be checked."""
+    folder.mkdir(exist_ok=True)
+    pixels = np.full((HEIGHT, WIDTH), 60 + number, np.uint8)
+    instances = []
+    for k, (name, box) in enumerate(marks):
+        x1, y1, x2, y2 = box
+        pixels[y1:y2, x1:x2] = 220
+        path = folder / f"{number}_{k}.png"
+        Image.fromarray(np.full((y2 - y1, x2 - x1), 255, np.uint8)).save(path)
+        mask = {} if kind == "none" else {"mask_path": path, "mask_kind": kind}
+        instances.append(Instance(class_name=name, box_xyxy=box, **mask))
+    path = folder / f"{number}.png"
+    Image.fromarray(pixels if grey else np.stack([pixels, pixels // 2, pixels], -1)).save(path)
+    return DefectExample(
+        id=f"{number:016x}",
+        sha256=f"{number:064x}",
+        image_path=path,
+        source_path=path,
+        width=WIDTH,
+        height=HEIGHT,
+        grey=grey,
+        label=label,
+        instances=tuple(instances),
+        split="train",
+    )
+
+
+@pytest.fixture
+def examples(tmp_path) -> list[DefectExample]:
+    folder = tmp_path / "data"
+    return [
+        example(folder, 1, "pit", [("pit", (30, 20, 46, 32)), ("scratch", (4, 40, 60, 46))]),
+        example(folder, 2, "pit", [("pit", (1, 1, 13, 15))]),
+        example(folder, 3, "scratch", [("scratch", (20, 10, 30, 50))], grey=False),
+        example(folder, 4, GOOD, []),
+    ]
+
+
+def files_of(pool: Path) -> dict[str, bytes]:
+    return {
+        str(p.relative_to(pool)): p.read_bytes() for p in sorted(pool.rglob("*")) if p.is_file()
+    }
+
+
+def test_masks_are_carried_along_with_the_pixels(examples, tmp_path):
+    made = write_classical_pool(examples, {"pit": 30, "scratch": 10}, tmp_path / "pool", seed=1)
+    assert [(r.class_name, r.index) for r in made] == [
+        *(("pit", k) for k in range(30)),
+        *(("scratch", k) for k in range(10)),
+    ]
+    sizes = set()
+    for record in made:
+        item = synthetic_item(PoolSample(tmp_path / "pool", record))
+        image = np.asarray(Image.open(item.image_path))
+        assert image.ndim == (2 if record.grey else 3)
+        grey = image if image.ndim == 2 else image[..., 0]
+        assert grey.shape == (record.height, record.width)
+        sizes.add(grey.shape)
+        bright = grey > 145
+        labelled = np.zeros_like(bright)
+        for label in item.labels:
+            x1, y1, x2, y2 = label.box_xyxy
+            labelled[y1:y2, x1:x2] |= label.mask
+            assert label.mask.any(axis=0).all() or label.mask.any(axis=0)[[0, -1]].all()
+        assert (labelled & bright).sum() / (labelled | bright).sum() > 0.85
+        assert record.source_ids == (record.background_id,)
+        assert record.mask_kind == "exact"
+    assert sizes == {(HEIGHT, WIDTH), (WIDTH, HEIGHT)}
+    carriers = [r for r in made if r.background_id == f"{1:016x}"]
+    assert len(carriers) == 15  # every image is used equally often
+    assert any(r.carried_instances for r in carriers)
+    assert {i.class_name for r in carriers for i in r.carried_instances} == {"scratch"}
+
+
+def test_colour_stays_rgb(examples, tmp_path):
+    (record,) = write_classical_pool(examples, {"scratch": 1}, tmp_path / "pool", seed=1)
+    image = np.asarray(Image.open(tmp_path / "pool" / record.image))
+    red, green, blue = (np.median(image[..., k]) for k in range(3))
+    assert red == pytest.approx(blue, abs=4)
+    assert red - green > 15
+
+
+def test_the_same_seed_gives_the_same_files_in_any_company_and_any_order(examples, tmp_path):
+    write_classical_pool(examples, {"pit": 12, "scratch": 3}, tmp_path / "a", seed=5)
+    write_classical_pool(examples[::-1], {"scratch": 3}, tmp_path / "b", seed=5)
+    write_classical_pool(examples, {"scratch": 3, "pit": 4}, tmp_path / "b", seed=5)
+    write_classical_pool(examples, {"scratch": 3, "pit": 12}, tmp_path / "b", seed=5)
+    assert files_of(tmp_path / "a") == files_of(tmp_path / "b")
+    write_classical_pool(examples, {"pit": 12, "scratch": 3}, tmp_path / "c", seed=6)
+    assert not set(files_of(tmp_path / "c")) & (set(files_of(tmp_path / "a")) - {"manifest.jsonl"})
+
+
+def test_what_is_there_is_not_made_again(examples, tmp_path):
+    pool = tmp_path / "pool"
+    first = write_classical_pool(examples, {"pit": 3}, pool, seed=5)
+    stamps = {p: p.stat().st_mtime_ns for p in pool.glob("images/*")}
+    second = write_classical_pool(examples, {"pit": 5}, pool, seed=5)
+    assert second[:3] == first
+    assert all(p.stat().st_mtime_ns == stamp for p, stamp in stamps.items())
+    assert len(read_pool(pool)) == 5
+
+
+def test_killed_and_continued_gives_the_files_of_an_undisturbed_run(examples, tmp_path):
+    arguments = [e.model_dump(mode="json") for e in examples]
+    (tmp_path / "examples.json").write_text(json.dumps(arguments))
+    code = f"""
+        import json, os, signal
+        from pathlib import Path
+        from augmentor import classical
+        from generator.records import DefectExample
+        root, count, write = Path({str(tmp_path)!r}), 0, classical._write_png
+        examples = [DefectExample(**e) for e in json.loads((root / "examples.json").read_text())]
+        def counted(path, array):
+            global count
+            count += 1
+            if count == 75:
+                os.kill(os.getpid(), signal.SIGKILL)
+            write(path, array)
+        classical._write_png = counted
+        classical.write_classical_pool(examples, {{"pit": 50}}, root / "killed", seed=2)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False)
+    assert done.returncode == -9
+    assert 0 < len(read_pool(tmp_path / "killed")) < 50
+    write_classical_pool(examples, {"pit": 50}, tmp_path / "killed", seed=2)
+    write_classical_pool(examples, {"pit": 50}, tmp_path / "undisturbed", seed=2)
+    assert files_of(tmp_path / "killed") == files_of(tmp_path / "undisturbed")
+
+
+def test_a_defect_in_the_corner_never_leaves_the_frame(examples, tmp_path):
+    made = write_classical_pool([examples[1]], {"pit": 40}, tmp_path / "pool", seed=0)
+    for record in made:
+        mask = np.asarray(Image.open(tmp_path / "pool" / record.mask))
+        assert (mask > 0).sum() >= 0.6 * 12 * 14
+        assert len(record.boxes_xyxy) == 1
+
+
+def test_boxes_alone_stay_tight(tmp_path):
+    only = example(tmp_path / "data", 1, "pit", [("pit", (10, 20, 30, 28))], kind="none")
+    for record in write_classical_pool([only], {"pit": 12}, tmp_path / "pool", seed=0):
+        assert record.mask is None
+        assert record.mask_kind == "none"
+        ((x1, y1, x2, y2),) = record.boxes_xyxy
+        assert sorted((x2 - x1, y2 - y1)) == [8, 20]
+        image = np.asarray(Image.open(tmp_path / "pool" / record.image))
+        assert np.median(image[y1:y2, x1:x2]) > np.median(image) + 60
+
+
+def test_an_image_level_label_has_neither_mask_nor_box(tmp_path):
+    whole = example(tmp_path / "data", 1, "pit", [])
+    (record,) = write_classical_pool([whole], {"pit": 1}, tmp_path / "pool", seed=0)
+    assert (record.mask, record.boxes_xyxy, record.mask_kind) == (None, (), "none")
+
+
+def test_a_class_without_an_image_is_named(examples, tmp_path):
+    with pytest.raises(SourceError, match="no train image of class 'stain'"):
+        write_classical_pool(examples, {"pit": 1, "stain": 2}, tmp_path / "pool", seed=0)
+
+
+def test_a_part_of_two_touching_instances_is_in_one_box_and_fragments_stay_together():
+    a, b = np.zeros((20, 30), bool), np.zeros((20, 30), bool)
+    a[2:10, 2:10], a[2:10, 12:14] = True, True
+    b[12:18, 20:28] = True
+    assert _boxes([a, b]) == ((2, 2, 14, 10), (20, 12, 28, 18))
+    b[9:12, 9:21] = True
+    touching = _boxes([a, b])
+    for box in touching:
+        assert 0 <= box[0] < box[2] <= 30
+    count, _, stats, _ = cv2.connectedComponentsWithStats((a | b).astype(np.uint8))
+    for x, y, w, h, _ in stats[1:count]:
+        assert any(t[0] <= x and t[1] <= y and x + w <= t[2] and y + h <= t[3] for t in touching)
