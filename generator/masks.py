@@ -63,6 +63,13 @@ class PlannerSettings(StrictModel):
     most_instances: int = Field(
         400, ge=1, description="real shapes kept a class; more are thinned out evenly"
     )
+    crumb_share: float = Field(
+        0.05,
+        ge=0,
+        lt=1,
+        description="instances below this share of their class's median area (specks of an "
+        "annotation) lend no shape; they stay labels of their own image",
+    )
     cache_mb: int = Field(512, ge=1, description="memory for decoded images, MiB")
 
     @model_validator(mode="after")
@@ -171,6 +178,10 @@ class DraftPlanner:
                 measured.append(
                     measure(example, instance, mask, site_of(instance.box_xyxy, mask, ground))
                 )
+            if measured:
+                areas = np.array([shape.mask.sum() for shape in measured])
+                least = self.settings.crumb_share * float(np.median(areas))
+                measured = [s for s, a in zip(measured, areas, strict=True) if a >= least]
             self._shapes[name] = _ClassShapes(measured) if measured else None
         return self._shapes[name]
 

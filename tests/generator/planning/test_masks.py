@@ -193,3 +193,15 @@ def test_missing_image_is_named(train, tmp_path):
     lost = [e.model_copy(update={"image_path": tmp_path / "lost.png"}) for e in train]
     with pytest.raises(ExampleError, match=r"lost.png is missing or is not an image"):
         DraftPlanner(lost, CLASSES).plan(request("pit"))
+
+
+def test_specks_of_an_annotation_lend_no_shape(tmp_path, write, train):
+    image = np.full((120, 170, 3), 120, np.uint8)
+    defect, speck = np.zeros((120, 170), bool), np.zeros((120, 170), bool)
+    defect[40:60, 50:80] = True
+    speck[100:102, 20:22] = True
+    spotted = write(tmp_path, "spotted", image, [("stain", defect), ("stain", speck)])
+    also = write(tmp_path, "also", image + 1, [("stain", defect)])
+    settings = PlannerSettings(real_share=1, recombine=0)
+    planner = DraftPlanner([*train, spotted, also], ("stain",), settings)
+    assert min(planner.plan(request("stain", k)).mask.sum() for k in range(20)) > 100
