@@ -127,7 +127,7 @@ def chip(surface: Surface, rng: np.random.Generator) -> np.ndarray:
     )
     distance = distance + 0.13 * _blotches(surface.shape, 4.0, rng)
     distance = distance + 0.05 * _blotches(surface.shape, 1.3, rng)
-    gone = _step(0.88 - distance, 0.06) * surface.part
+    gone = _step(0.88 - distance, 0.06)  # also of the half-covered pixels on the edge itself
     facet = _step(1.06 - distance, 0.05) * surface.part * (1 - gone)
     rough = 0.50 + 0.16 * _blotches(surface.shape, 1.2, rng)
     grey = np.clip(rough, 0.2, 0.95)[..., None] * np.array([1.0, 0.99, 0.97], np.float32)
