@@ -49,10 +49,25 @@ class Planner(Protocol):
 class Composite(Protocol):
     """A finished sample: what compositing makes of a draft and its painted crop."""
 
-    image: np.ndarray
-    mask: np.ndarray
-    boxes_xyxy: tuple[Box, ...]
-    scores: dict[str, float]
+    @property
+    def image(self) -> np.ndarray:
+        """(H, W, 3) uint8."""
+        ...
+
+    @property
+    def mask(self) -> np.ndarray:
+        """(H, W) bool, what changed."""
+        ...
+
+    @property
+    def boxes_xyxy(self) -> tuple[Box, ...]:
+        """One box for each connected part of the mask."""
+        ...
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """What the sample is judged by."""
+        ...
 
 
 class Compose(Protocol):
@@ -103,7 +118,7 @@ def make_request(
     return SampleRequest(class_name=class_name, index=index, seed=int(digest[:15], 16))
 
 
-def sample_id(painter: Painter, planner: Planner, request: SampleRequest) -> str:
+def sample_id(painter: Painter, planner: Planner, request: SampleRequest, feather_px: int) -> str:
     """16 hex digits, the same wherever and whenever the sample is made."""
     made_from = [
         painter.fingerprint,
@@ -111,6 +126,7 @@ def sample_id(painter: Painter, planner: Planner, request: SampleRequest) -> str
         request.class_name,
         request.index,
         request.seed,
+        feather_px,
     ]
     return sha256_of(made_from)[:16]
 
@@ -152,7 +168,7 @@ def sample_pool(
     records = []
     for first in range(0, len(requests), painter.batch_size):
         block = requests[first : first + painter.batch_size]
-        ids = [sample_id(painter, planner, r) for r in block]
+        ids = [sample_id(painter, planner, r, feather_px) for r in block]
         # A block of which something is missing is painted whole: rounding depends on company.
         drafts, painted = [], []
         if any(i not in held for i in ids):

@@ -82,17 +82,6 @@ def dataset_exists(name: str) -> bool:
         return bool(fo.dataset_exists(name))
 
 
-def dataset_exists(name: str) -> bool:
-    """Whether FiftyOne holds a dataset of that name.
-
-    Raises:
-        DatabaseError: the database can't be started, or died.
-    """
-    fo = connect()
-    with database_errors():
-        return bool(fo.dataset_exists(name))
-
-
 def reviewed_rejections(name: str) -> frozenset[str]:
     """Ids of the samples that a person tagged `rejected` in the App; none without a dataset.
 

@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from downstream.experiment import run_experiment
-from downstream.report import format_table
-
 from augmentor.classical import write_classical_pool
 from augmentor.errors import ProjectError
 from augmentor.exporters import write_training_export
@@ -21,6 +18,8 @@ from augmentor.workflows.generators import fill_pool, open_maker, read_samples
 from augmentor.workflows.project import Project
 from augmentor.workflows.reporting import Reporter
 from downstream.config import ExperimentConfig
+from downstream.experiment import run_experiment
+from downstream.report import format_table
 from generator.config import parse
 from generator.records import DefectExample
 

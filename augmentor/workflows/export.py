@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from augmentor.errors import ProjectError
-from augmentor.exporters import export_dataset
+from augmentor.exporters import Format, export_dataset
 from augmentor.records_io import load_records
 from augmentor.workflows.build import STAMP, pool_samples
 from augmentor.workflows.generators import read_samples
@@ -12,7 +12,7 @@ from augmentor.workflows.project import Project
 from augmentor.workflows.reporting import Reporter
 
 
-def export_project(project: Project, layout: str, to: Path | None, reporter: Reporter) -> Path:
+def export_project(project: Project, layout: Format, to: Path | None, reporter: Reporter) -> Path:
     """Write the built dataset in `layout` to `to`, by default exports/<layout> in the project.
 
     Raises:

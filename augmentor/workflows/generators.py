@@ -1,34 +1,34 @@
 """Generators of a project: opened by name, trained where that is still missing, and their pools
 filled until enough samples are accepted."""
 
+import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from generator.baselines import BASELINES, make_baseline
-from generator.compositing import composite
-from generator.masks import DraftPlanner, PlannerSettings
-from generator.quality.agreement import judge
-from generator.sampling import (
-    fingerprint,
-    load_painter,
-    make_request,
-    read_pool,
-    sample_pool,
-)
-from generator.training import checkpoint_key, is_done, train
-
 from augmentor.filters import apply_rules
 from augmentor.records_io import load_records
 from augmentor.splits import check_no_leak
 from augmentor.workflows.project import Project
 from augmentor.workflows.reporting import Reporter
-from generator.config import Recipe, load_recipe
-from generator.errors import PoolError
+from generator.baselines import BASELINES, make_baseline
+from generator.compositing import composite
+from generator.config import Recipe, load_recipe, recipe_names
+from generator.errors import PoolError, RecipeError
 from generator.interface import Painter
+from generator.masks import DraftPlanner
+from generator.quality.agreement import judge
 from generator.records import DefectExample, SampleRequest, SyntheticDefect
+from generator.sampling import (
+    load_painter,
+    make_request,
+    read_pool,
+    sample_id,
+    sample_pool,
+)
+from generator.training import checkpoint_key, is_done, train
 
 PASTING = frozenset({"copy-paste", "poisson-paste"})
 """Baselines that need a real defect's pixels, so only unmixed real shapes serve them."""
@@ -80,16 +80,34 @@ def open_maker(project: Project, name: str, reporter: Reporter) -> Maker:
     examples = training_examples(project)
     config = project.config
     settings = config.masks
-    painter: Painter
     if name in BASELINES:
-        painter = make_baseline(name)
         if name in PASTING:
-            settings = PlannerSettings(**{**settings.model_dump(), "real_share": 1, "recombine": 0})
-        return Maker(name, painter, DraftPlanner(examples, config.classes, settings))
+            settings = settings.model_copy(update={"real_share": 1.0, "recombine": 0.0})
+        return Maker(name, make_baseline(name), DraftPlanner(examples, config.classes, settings))
+    _refuse_unknown(name)
     recipe = load_recipe(name)
     folder, _ = train_recipe(project, recipe, reporter)
-    painter = load_painter(folder)
-    return Maker(name, painter, DraftPlanner(examples, config.classes, settings))
+    # What is sampled has to look like what was trained on: the same windows around a defect.
+    crops = {"crop_factor": recipe.crops.factor, "least_px": recipe.crops.least_px}
+    planner = DraftPlanner(
+        examples,
+        config.classes,
+        settings.model_copy(update=crops),
+        working_size=recipe.crops.whole_image_px,
+    )
+    return Maker(recipe.name, load_painter(folder), planner)
+
+
+def _refuse_unknown(name: str) -> None:
+    known = (*recipe_names(), *BASELINES)
+    if name in known or Path(name).suffix in {".yaml", ".yml"}:
+        return
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise RecipeError(
+        f"There is no generator {name!r}; {hint}Recipes: {', '.join(recipe_names())}. "
+        f"Baselines: {', '.join(BASELINES)}."
+    )
 
 
 def pool_of(project: Project, maker: Maker) -> list[SyntheticDefect]:
@@ -98,10 +116,17 @@ def pool_of(project: Project, maker: Maker) -> list[SyntheticDefect]:
     pool = project.pool(maker.name)
     if not pool.is_dir():
         return []
-    current = fingerprint(maker.painter, maker.planner, project.config.feather_px)
-    records = [r for r in read_pool(pool) if r.fingerprint == current]
+    records = [record for record in read_pool(pool) if _is_current(project, maker, record)]
     records.sort(key=lambda r: (r.class_name, r.index))
     return apply_rules(records, project.config.rules)
+
+
+def _is_current(project: Project, maker: Maker, record: SyntheticDefect) -> bool:
+    (request,) = requests_for(
+        project, maker, record.class_name, range(record.index, record.index + 1)
+    )
+    feather_px = project.config.feather_px
+    return record.id == sample_id(maker.painter, maker.planner, request, feather_px)
 
 
 def sample(

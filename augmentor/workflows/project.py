@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from generator.masks import PlannerSettings
-from generator.quality.agreement import MaskRules
 from pydantic import Field, field_validator
 
 from augmentor.errors import ProjectError
 from downstream.config import ExperimentConfig
 from generator.config import StrictModel, load_yaml
 from generator.files import write_text
+from generator.masks import PlannerSettings
+from generator.quality.agreement import MaskRules
 
 FILE_NAME = "augment.yaml"
 

@@ -1,0 +1,53 @@
+"""Writes docs/configuration.md from the models that read augment.yaml and the recipes."""
+
+import sys
+from pathlib import Path
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from augmentor.workflows.project import ProjectConfig
+
+HERE = Path(__file__).parent
+INTRO = """\
+# Every key of augment.yaml
+
+`augment import` writes the file with what differs from the defaults; every key can be set there.
+An unknown key is an error that names the nearest known one. Written by
+`docs/make_configuration.py`; a test keeps it true.
+
+| key | default | what |
+| --- | --- | --- |
+"""
+
+
+def rows(model: type[BaseModel], prefix: str = "") -> list[str]:
+    """A Markdown row for each leaf of `model`."""
+    lines = []
+    for name, field in model.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            lines += rows(annotation, f"{prefix}{name}.")
+            continue
+        default = field.get_default(call_default_factory=True)
+        shown = "required" if default is PydanticUndefined else f"`{default}`"
+        bounds = [_bound(part) for part in field.metadata]
+        what = "; ".join(filter(None, [field.description, *bounds]))
+        lines.append(f"| `{prefix}{name}` | {shown} | {what.replace('|', '/')} |")
+    return lines
+
+
+def _bound(part: object) -> str:
+    for sign, text in (("ge", "at least"), ("gt", "above"), ("le", "at most"), ("lt", "below")):
+        if hasattr(part, sign):
+            return f"{text} {getattr(part, sign)}"
+    return ""
+
+
+def document() -> str:
+    """The whole page."""
+    return INTRO + "\n".join(rows(ProjectConfig)) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{(HERE / 'configuration.md').write_text(document())} characters\n")

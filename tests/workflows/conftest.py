@@ -1,0 +1,39 @@
+"""One imported project, made once with the real mongod; each test works on its own copy."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from helpers import augment
+
+from augmentor.sample_data import write_sample_dataset
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("spine") / "photos"
+    write_sample_dataset(folder, seed=3, per_class=8, clean=14)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def imported(photos: Path) -> Path:
+    """A freshly imported project; never changed by a test."""
+    folder = photos.parent / "imported"
+    code, output = augment("import", photos, "--name", "spine", "--shots", "4", "--project", folder)
+    assert code == 0, output
+    return folder
+
+
+@pytest.fixture
+def project(imported: Path) -> Callable[[], Path]:
+    """Makes the project anew, always at the same place, so that files can be compared."""
+
+    def fresh() -> Path:
+        folder = imported.parent / "working"
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(imported, folder)
+        return folder
+
+    return fresh
