@@ -30,7 +30,7 @@ class Surface:
     @property
     def shape(self) -> tuple[int, int]:
         """Height and width in pixels."""
-        return self.part.shape  # type: ignore[return-value]
+        return self.part.shape
 
 
 def pit(surface: Surface, rng: np.random.Generator) -> np.ndarray:
@@ -84,7 +84,9 @@ def crack(surface: Surface, rng: np.random.Generator) -> np.ndarray:
     for _ in range(int(rng.integers(0, 4))):
         start = trunk[int(rng.integers(len(trunk) // 4, len(trunk) - 1))]
         side = heading + rng.choice([-1, 1]) * rng.uniform(0.5, 1.1)
-        branch = _jagged(*start, side, max(4, int(steps * rng.uniform(0.2, 0.45))), rng)
+        branch = _jagged(
+            float(start[0]), float(start[1]), side, max(4, int(steps * rng.uniform(0.2, 0.45))), rng
+        )
         alpha = np.maximum(alpha, _stroke(surface.shape, branch, 1.3, taper=True))
     alpha = alpha * surface.part
     glow = cv2.GaussianBlur(alpha, (0, 0), 1.6)
