@@ -13,7 +13,7 @@ from torchmetrics.functional.classification import (
     multiclass_f1_score,
 )
 
-from downstream.matching import Boxes, f1_by_threshold, match
+from downstream.matching import IOU_THRESHOLDS, RECALLS, Boxes, f1_by_threshold, match
 
 THRESHOLDS = np.linspace(0.001, 0.999, 999)
 """Confidence thresholds among which val chooses."""
@@ -34,7 +34,13 @@ def detection_metrics(
         `ap_per_class`; each in [0, 1]. A class without a defect in the split is None and doesn't
         enter the means.
     """
-    metric = MeanAveragePrecision(backend="faster_coco_eval", extended_summary=True)
+    metric = MeanAveragePrecision(
+        backend="faster_coco_eval",
+        extended_summary=True,
+        # its own thresholds are rounded to float32, which moves some by a step
+        iou_thresholds=IOU_THRESHOLDS.tolist(),
+        rec_thresholds=RECALLS.tolist(),
+    )
     metric.warn_on_many_detections = False
     metric.update(
         [

@@ -217,7 +217,7 @@ class ByStep(_Trainer):
 
     def optimizer_step(self) -> None:
         super().optimizer_step()
-        loss = float(self.loss)
+        loss = float(self.loss.detach())
         if not math.isfinite(loss):
             raise RunError(
                 f"The detector's loss stopped being a number at step {self.done + 1}; set a "
@@ -232,7 +232,6 @@ class ByStep(_Trainer):
 
     def validate(self) -> tuple[dict[str, float], float | None]:
         """A look at val, where the best check is to be kept; test is never looked at here."""
-        self.loss = None
         if not self.plan.check:
             return {}, None
         predictions = predict(self.ema.ema, self, self.plan.val)

@@ -93,7 +93,7 @@ def load_square(items: list[Item], px: int) -> torch.Tensor:
         try:
             with Image.open(item.image) as image:
                 small = image.convert("RGB").resize((px, px), Image.Resampling.BILINEAR)
-        except OSError as fault:
+        except (OSError, ImportError) as fault:  # ultralytics' Image.open asks for a HEIF reader
             raise ExportError(f"{item.image} can't be read as an image ({fault}).") from None
         stack[index] = torch.from_numpy(np.asarray(small).copy()).permute(2, 0, 1)
     return stack

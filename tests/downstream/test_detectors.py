@@ -1,0 +1,202 @@
+"""Trainings of a few steps: equal in every arm, and the same when repeated."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from downstream.config import ExperimentConfig
+from downstream.dataset import Item, read_export
+from downstream.detectors import by_step, resnet, yolo
+from downstream.detectors.outcome import Outcome, rate_at
+from downstream.errors import ExportError, WeightsError
+
+TINY = ExperimentConfig(
+    detection_steps=7,
+    detection_px=64,
+    detection_batch=3,
+    classification_steps=5,
+    classification_px=40,
+    classification_batch=6,
+    precision="fp32",
+    device="cpu",
+)
+
+
+def train(
+    folder: Path, out: Path, arm: str, config: ExperimentConfig = TINY, **more: object
+) -> Outcome:
+    export = read_export(folder)
+    out.mkdir(parents=True, exist_ok=True)
+    sides = [export.items("train", arm), export.items("val"), export.items("test")]
+    classes = export.classes
+    settings = {"seed": 0, "on_step": lambda done, total: None, **more}
+    kind = settings.pop("kind", "yolo")
+    if kind == "yolo":
+        return yolo.train_detector(*sides, classes, config, folder=out, **settings)  # type: ignore[arg-type]
+    classes = resnet.class_list(classes, list(export.all_items), config.with_good)
+    return resnet.train_classifier(*sides, classes, config, folder=out, **settings)  # type: ignore[arg-type]
+
+
+def test_arms_of_different_size_take_the_same_steps(
+    blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """8 and 20 images: 7 optimiser steps at the same rates, and each batch is full."""
+    stepped: list[float] = []
+    real_step = torch.optim.AdamW.step
+
+    def step(self, *args, **kwargs):
+        stepped.append(self.param_groups[0]["lr"])
+        return real_step(self, *args, **kwargs)
+
+    sizes: list[int] = []
+    real_batch = by_step.ByStep.preprocess_batch
+
+    def batch(self, given):
+        sizes.append(len(given["img"]))
+        return real_batch(self, given)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    monkeypatch.setattr(by_step.ByStep, "preprocess_batch", batch, raising=False)
+    rates = {}
+    told: list[tuple[int, int]] = []
+    for arm in ("real", "mixed"):
+        stepped.clear()
+        sizes.clear()
+        told.clear()
+        outcome = train(
+            blobs, tmp_path / arm, arm, on_step=lambda done, total: told.append((done, total))
+        )
+        assert outcome.steps == 7
+        assert told == [(k, 7) for k in range(1, 8)]
+        assert sizes == [3] * 7
+        rates[arm] = list(stepped)
+    expected = [TINY.detection_lr * rate_at(k, 7, floor=0.01) for k in range(7)]
+    assert rates["real"] == pytest.approx(expected) and rates["mixed"] == pytest.approx(expected)
+
+
+def test_predictions_and_weights(blobs: Path, tmp_path: Path) -> None:
+    export = read_export(blobs)
+    outcome = train(blobs, tmp_path / "a", "real")
+    assert outcome.from_scratch and "yolo11n.yaml, random weights" in outcome.weights
+    assert [p["id"] for p in outcome.predictions["test"]] == [i.id for i in export.items("test")]
+    for found, item in zip(outcome.predictions["test"], export.items("test"), strict=True):
+        boxes = np.array(found["boxes"]).reshape(-1, 4)
+        assert (boxes >= 0).all()
+        assert (boxes[:, [0, 2]] <= item.width).all() and (boxes[:, [1, 3]] <= item.height).all()
+        assert found["scores"] == sorted(found["scores"], reverse=True)
+        assert set(found["classes"]) <= {0, 1}
+    state = load_file(tmp_path / "a/weights.safetensors")
+    assert sum(v.numel() for v in state.values() if v.is_floating_point()) >= outcome.parameters
+    assert json.loads((tmp_path / "a/model.json").read_text())["classes"] == ["dot", "bar"]
+    again = train(blobs, tmp_path / "b", "real")
+    assert again.predictions == outcome.predictions
+    assert not list((blobs / "labels").glob("*.cache"))
+
+
+def test_best_on_val_is_kept(blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores on val are planted: the third of seven checks is best, and only val is looked at."""
+    scores = iter([0.1, 0.2, 0.9, 0.3, 0.3, 0.3, 0.3])
+    looked: list[int] = []
+
+    def planted(predictions, targets, n):
+        looked.append(len(targets))
+        return {"map": next(scores)}
+
+    monkeypatch.setattr(by_step, "detection_metrics", planted)
+    config = TINY.model_copy(update={"select": "val"})
+    outcome = train(blobs, tmp_path / "a", "real", config)
+    assert outcome.selected_step == 3 and outcome.steps == 7
+    assert looked == [9] * 7
+    last = train(blobs, tmp_path / "b", "real")
+    ours, theirs = (load_file(tmp_path / k / "weights.safetensors") for k in "ab")
+    assert any(not torch.equal(ours[name], theirs[name]) for name in ours)
+    assert last.selected_step == 7
+
+
+def test_every_image_once_before_any_twice() -> None:
+    sampler = by_step.StepSampler(5, 4, seed=1)
+    drawn = [index for _ in range(5) for index in sampler]
+    assert len(sampler) == 4 and len(drawn) == 20
+    assert all(sorted(drawn[k : k + 5]) == [0, 1, 2, 3, 4] for k in range(0, 20, 5))
+    assert drawn[:5] != drawn[5:10]
+
+
+def test_unknown_and_missing_detector(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="ultralytics knows no model 'yolo99z'"):
+        yolo.resolve_model("yolo99z", True, None)
+    with pytest.raises(WeightsError, match="is not on disk; put it there"):
+        yolo.resolve_model("mine.pt", True, tmp_path)
+    (tmp_path / "mine.pt").write_bytes(b"weights")
+    assert yolo.resolve_model("mine.pt", True, tmp_path) == (str(tmp_path / "mine.pt"), False)
+    assert yolo.resolve_model("mine", True, tmp_path)[1] is False
+    assert yolo.resolve_model("yolo11n", True, tmp_path) == ("yolo11n.yaml", True)
+
+
+def test_classifier(blobs: Path, tmp_path: Path) -> None:
+    export = read_export(blobs)
+    outcome = train(blobs, tmp_path / "a", "mixed", kind="resnet")
+    assert outcome.labels == ("dot", "bar", "good") and outcome.steps == 5
+    rows = outcome.predictions["test"]
+    assert [row["id"] for row in rows] == [item.id for item in export.items("test")]
+    assert all(sum(row["probabilities"]) == pytest.approx(1, abs=1e-4) for row in rows)
+    assert [row["target"] for row in rows[:3]] == [0, 1, 2]
+    assert train(blobs, tmp_path / "b", "mixed", kind="resnet").predictions == outcome.predictions
+    without = TINY.model_copy(update={"with_good": False})
+    outcome = train(blobs, tmp_path / "c", "mixed", without, kind="resnet")
+    assert outcome.labels == ("dot", "bar") and len(outcome.predictions["test"]) == 6
+
+
+def test_batches_are_balanced() -> None:
+    groups = [np.arange(2), np.arange(2, 100)]
+    rng = np.random.default_rng(0)
+    drawn = np.concatenate([resnet.balanced_batch(groups, 32, rng) for _ in range(40)])
+    assert 0.45 < (drawn < 2).mean() < 0.55
+
+
+def test_unreadable_image(blobs: Path, tmp_path: Path) -> None:
+    path = tmp_path / "broken.png"
+    path.write_bytes(b"not an image")
+    item: Item = read_export(blobs).items("val")[0].model_copy(update={"image": path})
+    with pytest.raises(ExportError, match=r"broken\.png can't be read as an image"):
+        resnet.load_square([item], 32)
+
+
+def test_schedule() -> None:
+    rates = [rate_at(k, 200, floor=0.1) for k in range(200)]
+    assert rates[0] == pytest.approx(0.1) and rates[9] == 1 and rates[10] == 1
+    assert rates[199] == pytest.approx(0.1, abs=0.001)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rate_at(0, 1, floor=0.0) == 1
+
+
+def test_nothing_is_fetched(blobs: Path, tmp_path: Path) -> None:
+    """A whole training in a process in which opening a connection or looking up a name is fatal."""
+    code = """
+import socket, sys
+from pathlib import Path
+def refuse(*args, **kwargs):
+    print("NETWORK", args)
+    sys.stdout.flush()
+    import os; os._exit(3)
+socket.getaddrinfo = refuse
+socket.socket.connect = refuse
+from downstream.config import ExperimentConfig
+from downstream.experiment import run_experiment
+config = ExperimentConfig(seeds=1, detection_steps=2, detection_px=64, detection_batch=2,
+    classification_steps=2, classification_px=32, classification_batch=4, arms=["real"])
+run_experiment(Path(sys.argv[1]), Path(sys.argv[2]), config)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(blobs), str(tmp_path / "out")],
+        capture_output=True, text=True, timeout=200,
+        env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "NETWORK" not in done.stdout
+    assert "ultralytics" not in done.stdout.lower()

@@ -1,0 +1,189 @@
+"""Runs are reused, survive a SIGKILL, and fail alone."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from downstream import experiment
+from downstream.config import ExperimentConfig
+from downstream.dataset import read_export
+from downstream.errors import RunError, SettingsError
+from downstream.experiment import read_report, run_experiment
+from downstream.report import format_table
+from downstream.runs import plan_runs
+
+SETTINGS: dict[str, Any] = {
+    "seeds": 2,
+    "detection_steps": 4,
+    "detection_px": 64,
+    "detection_batch": 2,
+    "classification_steps": 6,
+    "classification_px": 32,
+    "classification_batch": 6,
+    "bootstrap_samples": 100,
+    "device": "cpu",
+}
+CLASSIFY = {**SETTINGS, "tasks": ["classification"]}
+
+CHILD = """
+import json, sys
+from pathlib import Path
+from downstream.config import ExperimentConfig
+from downstream.experiment import run_experiment
+run_experiment(Path(sys.argv[1]), Path(sys.argv[2]), ExperimentConfig(**json.loads(sys.argv[3])))
+"""
+
+
+def start(export: Path, out: Path, settings: dict[str, Any]) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", CHILD, str(export), str(out), json.dumps(settings)]
+    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def numbers(report: dict[str, Any]) -> dict[str, Any]:
+    return {key: report[key] for key in ("verdict", "results", "differences", "counts", "notes")}
+
+
+def test_both_tasks_end_to_end(blobs: Path, tmp_path: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    config = ExperimentConfig(**{**SETTINGS, "seeds": 1})
+    path = run_experiment(blobs, tmp_path, config, on_progress=lambda *each: told.append(each))
+    report = read_report(path)
+    assert path == tmp_path / "report.json" and report["schema"] == 1
+    assert report["arms"] == ["real", "mixed"] and report["baseline"] == "real"
+    assert report["counts"]["train"]["mixed"]["synthetic"] == 12
+    assert [run["state"] for run in report["runs"]] == ["done"] * 4
+    assert {run["steps"] for run in report["runs"] if run["task"] == "detection"} == {4}
+    assert told[-1][1:] == (20, 20) and told[0] == ("detection real seed 0", 1, 20)
+    notes = " ".join(report["notes"])
+    assert "One seed alone" in notes and "from scratch" in notes and "Few defects on test" in notes
+    table = format_table(report)
+    assert "| mixed | 8    | 12 " in table and table.startswith(report["verdict"])
+    for run in plan_runs(read_export(blobs), tmp_path, config):
+        assert (run.folder / "predictions-test.json").is_file()
+        assert json.loads((run.folder / "config.json").read_text())["key"] == run.key
+    told.clear()
+    again = read_report(
+        run_experiment(blobs, tmp_path, config, on_progress=lambda *each: told.append(each))
+    )
+    assert told == [] and {run["state"] for run in again["runs"]} == {"reused"}
+    assert numbers(again) == numbers(report)
+
+
+def test_killed_and_started_again(blobs: Path, tmp_path: Path) -> None:
+    settings = {**CLASSIFY, "seeds": 1, "arms": ["mixed", "real"], "classification_steps": 40}
+    whole = read_report(run_experiment(blobs, tmp_path / "whole", ExperimentConfig(**settings)))
+    out = tmp_path / "killed"
+    child = start(blobs, out, settings)
+    until = time.monotonic() + 120
+    while not list(out.glob("runs/*/result.json")) and time.monotonic() < until:
+        assert child.poll() is None, child.communicate()[0]
+        time.sleep(0.005)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    finished = {p: p.stat().st_mtime_ns for p in out.glob("runs/*/result.json")}
+    assert len(finished) == 1 and not (out / "report.json").exists()
+    second = start(blobs, out, settings)
+    assert second.wait(timeout=200) == 0, second.communicate()[0]
+    report = read_report(out / "report.json")
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+    assert [run["state"] for run in report["runs"]].count("reused") == len(finished)
+    assert numbers(report) == numbers(whole)
+
+
+def test_a_failing_run_fails_alone(
+    blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from downstream.detectors import resnet
+
+    fit = resnet._fit
+
+    def fail_once(model, pixels, targets, config, seed, device, on_step):
+        if len(pixels) == 20 and seed == 1:
+            raise ValueError("the disk is on fire")
+        return fit(model, pixels, targets, config, seed, device, on_step)
+
+    monkeypatch.setattr(resnet, "_fit", fail_once)
+    config = ExperimentConfig(**CLASSIFY)
+    with pytest.raises(RunError, match=r"1 of 4 runs failed \(classification mixed seed 1\).*fire"):
+        run_experiment(blobs, tmp_path, config)
+    report = read_report(tmp_path / "report.json")
+    assert [run["state"] for run in report["runs"]] == ["done", "done", "done", "failed"]
+    assert report["verdict"].startswith("1 of 4 runs failed.")
+    assert report["results"]["classification"]["mixed"]["seeds"] == [0]
+    assert "on fire" in report["failed"][0] and "on fire" in (tmp_path / "report.html").read_text()
+    monkeypatch.setattr(resnet, "_fit", fit)
+    report = read_report(run_experiment(blobs, tmp_path, config))
+    assert [run["state"] for run in report["runs"]] == ["reused"] * 3 + ["done"]
+    assert report["failed"] == []
+
+
+def test_side_by_side(tmp_path: Path, make_export: Callable[..., Path]) -> None:
+    """Two processes; an image of one arm vanishes between the check and the training."""
+    folder = make_export(arms={"real": 0, "mixed": 4})
+    config = ExperimentConfig(**{**CLASSIFY, "seeds": 1})
+    alone = read_report(run_experiment(folder, tmp_path / "1", config))
+    gone = folder / "images/train/mixed-synthetic0.png"
+    at_once = config.model_copy(update={"jobs": 2})
+
+    todo = plan_runs(read_export(folder), tmp_path / "2", at_once)
+    results: dict[str, dict[str, Any]] = {}
+    failed: dict[str, str] = {}
+    export = read_export(folder)
+    gone.unlink()
+    progress = experiment._Progress(todo, at_once, None)
+    experiment._side_by_side(todo, export, at_once, progress, results, failed)
+    assert list(failed) == [todo[1].key] and list(results) == [todo[0].key]
+    assert "mixed seed 0 failed" in failed[todo[1].key]
+    assert "can't be read as an image" in failed[todo[1].key]
+    assert progress.done == {run.key: 6 for run in todo}
+    accuracy = results[todo[0].key]["metrics"]["test"]["accuracy"]
+    theirs = alone["results"]["classification"]["real"]["metrics"]["accuracy"]["mean"]
+    assert accuracy == pytest.approx(theirs, abs=0.25)  # other thread counts round differently
+
+
+def test_key_depends_on_what_is_trained_on(
+    make_export: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = make_export()
+    config = ExperimentConfig(**SETTINGS)
+
+    def keys(**more: object) -> dict[str, str]:
+        settings = ExperimentConfig(**{**SETTINGS, **more})
+        return {r.name: r.key for r in plan_runs(read_export(folder), tmp_path, settings)}
+
+    base = keys()
+    assert len(base) == 8 and len(set(base.values())) == 8
+    assert keys(jobs=2, bootstrap_samples=500) == base
+    other = keys(detection_steps=5)
+    assert other["classification real seed 0"] == base["classification real seed 0"]
+    assert other["detection real seed 0"] != base["detection real seed 0"]
+    label = folder / "labels/train/mixed-synthetic0.txt"
+    label.write_text(label.read_text() + "\n")
+    changed = keys()
+    assert changed["detection real seed 0"] == base["detection real seed 0"]
+    assert changed["detection mixed seed 0"] != base["detection mixed seed 0"]
+    assert config.arms is None
+
+
+def test_settings_that_do_not_fit(make_export: Callable[..., Path], tmp_path: Path) -> None:
+    folder = make_export()
+    with pytest.raises(SettingsError, match="no arm 'full'; it has real, mixed"):
+        run_experiment(folder, tmp_path, ExperimentConfig(**SETTINGS, arms=["real", "full"]))
+    header = json.loads((folder / "export.json").read_text())
+    (folder / "export.json").write_text(json.dumps({**header, "task": "classify"}))
+    only = ExperimentConfig(**{**SETTINGS, "tasks": ["detection"]})
+    with pytest.raises(SettingsError, match="image-level labels alone"):
+        run_experiment(folder, tmp_path, only)
+    config = ExperimentConfig(**{**SETTINGS, "seeds": 1, "arms": ["mixed"]})
+    report = read_report(run_experiment(folder, tmp_path, config))
+    assert report["tasks"] == ["classification"] and report["baseline"] is None
+    assert "detection was not evaluated" in report["notes"][0]
+    assert report["verdict"] == "There is nothing to compare."
