@@ -6,8 +6,9 @@ content is one unit by construction (an id is a content hash). Units are ordered
 images have. Each class, the clean one included, fills test, then val, then train, to the nearest
 unit of its share; a class of three units or more has at least one on every side that is asked for;
 of two units one is trained on and one tested; a single one is trained on. With `shots`, each
-defect class keeps the first K images of its train side in that same order, so that (without
-groups) K = 5 is a subset of K = 12, and the rest is put aside as `reserve`.
+defect class keeps K images of its train side, one of each unit in that same order, then a second
+of each, and so on; K = 5 is a subset of K = 12. The rest is put aside as `reserve`, which is only
+ever trained on too, so a group may reach from train into reserve and nowhere else.
 """
 
 from collections import Counter, defaultdict
@@ -48,16 +49,17 @@ def assign(
     for record in records:
         units[_unit(record)].append(record)
     by_class: dict[str, list[str]] = defaultdict(list)
-    for name in sorted(units, key=lambda name: sha256_of([seed, name])):
+    ordered = sorted(units, key=lambda name: sha256_of([seed, name]))
+    for name in ordered:
         by_class[_majority(units[name])].append(name)
     sides: dict[str, Split] = {}
-    for label, names in by_class.items():
+    for names in by_class.values():
         sizes = [len(units[name]) for name in names]
         for name, side in zip(names, _fill(sizes, val, test), strict=True):
             sides.update({record.id: side for record in units[name]})
-        if shots is not None and label != GOOD:
-            trained = [units[n] for n in names if sides[units[n][0].id] == "train"]
-            sides.update(_put_aside(trained, shots))
+    if shots is not None:
+        for label in {record.label for record in records} - {GOOD}:
+            sides.update(_put_aside([units[n] for n in ordered], label, sides, shots))
     return sides
 
 
@@ -76,7 +78,8 @@ def check_no_leak(records: Iterable[DefectExample]) -> None:
             keys.append(("group", record.group))
         for kind, value in keys:
             first = seen.setdefault((kind, value), record)
-            if first.split != record.split:
+            both_trained = kind == "group" and {first.split, record.split} == {"train", "reserve"}
+            if first.split != record.split and not both_trained:
                 what = "the same content" if kind == "content" else f"the same group ({value})"
                 raise LeakError(
                     f"{first.source_path} ({first.split}) and {record.source_path} "
@@ -183,12 +186,14 @@ def _fill(sizes: Sequence[int], val: float, test: float) -> list[Split]:
     return sides
 
 
-def _put_aside(units: Sequence[Sequence[DefectExample]], shots: int) -> dict[str, Split]:
-    """All of a class's train side but its first `shots` images; whole units, at least one kept."""
-    kept, aside = 0, {}
-    for unit in units:
-        if kept == 0 or kept + len(unit) <= shots:
-            kept += len(unit)
-        else:
-            aside.update({record.id: "reserve" for record in unit})
-    return aside  # type: ignore[return-value]
+def _put_aside(
+    units: Iterable[Sequence[DefectExample]], label: str, sides: Mapping[str, Split], shots: int
+) -> dict[str, Split]:
+    """Images of a class's train side beyond `shots`, counted in rounds over the units, so that few
+    shots show as many different parts as they can."""
+    ranked = []
+    for place, unit in enumerate(units):
+        trained = [r for r in unit if r.label == label and sides[r.id] == "train"]
+        trained.sort(key=lambda record: record.id)
+        ranked += [(turn, place, record.id) for turn, record in enumerate(trained)]
+    return {record_id: "reserve" for _, _, record_id in sorted(ranked)[shots:]}

@@ -44,7 +44,10 @@ def import_(
     test: Annotated[float, typer.Option(help="Share of the images for the verdict.")] = 0.2,
     group_by: Annotated[
         str | None,
-        typer.Option(help="Regex on the path; files with the same match stay on one side."),
+        typer.Option(
+            help="Regex on the path: files with the same match stay on one side of the split; or "
+            "the word similar: near-identical photographs do."
+        ),
     ] = None,
     on_bad: Annotated[
         OnBad, typer.Option(help="Stop at bad files, or leave them out (always listed).")

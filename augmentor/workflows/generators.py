@@ -3,7 +3,7 @@ filled until enough samples are accepted."""
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -130,17 +130,13 @@ def _is_current(project: Project, maker: Maker, record: SyntheticDefect) -> bool
 
 
 def sample(
-    project: Project, maker: Maker, requests: Sequence[SampleRequest], reporter: Reporter
+    project: Project,
+    maker: Maker,
+    requests: Sequence[SampleRequest],
+    on_sample: Callable[[SyntheticDefect], None],
 ) -> list[SyntheticDefect]:
-    """Make `requests`, except those that the pool holds already."""
-    done = 0
-
-    def count(record: SyntheticDefect) -> None:
-        nonlocal done
-        done += 1
-        reporter.progress(f"Sampling {maker.name} {record.class_name}", done, len(requests))
-
-    return sample_pool(
+    """Make `requests`, except those that the pool holds already; judged by the rules of today."""
+    made = sample_pool(
         maker.painter,
         maker.planner,
         requests,
@@ -148,8 +144,9 @@ def sample(
         composite=composite,
         judge=partial(judge, rules=project.config.rules),
         feather_px=project.config.feather_px,
-        on_sample=count,
+        on_sample=on_sample,
     )
+    return apply_rules(made, project.config.rules)
 
 
 def requests_for(
@@ -174,17 +171,15 @@ def fill_pool(
     """
     block = maker.painter.batch_size
     for class_name, number in wanted.items():
+        task, good = f"Sampling {maker.name} {class_name}", 0
         limit = max(block, math.ceil(number * project.config.mix.attempts))
         for start in range(0, limit, block):
-            good = sum(
-                r.verdict == "accepted" and r.id not in rejected_by_hand
-                for r in pool_of(project, maker)
-                if r.class_name == class_name and r.index < start
-            )
             if good >= number:
                 break
-            numbers = range(start, start + block)
-            sample(project, maker, requests_for(project, maker, class_name, numbers), reporter)
+            requests = requests_for(project, maker, class_name, range(start, start + block))
+            made = sample(project, maker, requests, lambda record: None)
+            good += sum(r.verdict == "accepted" and r.id not in rejected_by_hand for r in made)
+            reporter.progress(task, min(good, number), number)
     return pool_of(project, maker)
 
 

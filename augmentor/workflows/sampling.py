@@ -11,6 +11,7 @@ from augmentor.workflows.generators import Maker, open_maker, pool_of, requests_
 from augmentor.workflows.project import Project
 from augmentor.workflows.reporting import Reporter
 from generator.files import write_json
+from generator.records import SyntheticDefect
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,16 @@ def add_samples(
     maker = open_maker(project, generator, reporter)
     order = [class_name] if class_name else list(classes)
     ranges = _ranges(project, maker, order, number, reporter)
-    made = []
+    made: list[SyntheticDefect] = []
+    seen = 0
+
+    def count(record: SyntheticDefect) -> None:
+        nonlocal seen
+        seen += 1
+        reporter.progress(f"Sampling {maker.name}", seen, number)
+
     for name, numbers in ranges.items():
-        made += sample(project, maker, requests_for(project, maker, name, numbers), reporter)
+        made += sample(project, maker, requests_for(project, maker, name, numbers), count)
     _note(project, maker).unlink(missing_ok=True)
     by_verdict = Counter((record.class_name, record.verdict) for record in made)
     return Added(

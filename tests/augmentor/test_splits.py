@@ -87,10 +87,22 @@ def test_groups_are_never_cut() -> None:
     sides = assign(records, seed=0, val=0.2, test=0.2, shots=8)
     by_group: dict[str | None, set[str]] = {}
     for item in records:
-        by_group.setdefault(item.group, set()).add(sides[item.id])
+        by_group.setdefault(item.group, set()).add(sides[item.id].replace("reserve", "train"))
     assert all(len(found) == 1 for found in by_group.values())
     assert set(sides.values()) == {"train", "val", "test", "reserve"}
     check_no_leak([r.model_copy(update={"split": sides[r.id]}) for r in records])
+
+
+def test_shots_are_exact_and_show_as_many_parts_as_they_can() -> None:
+    records = [record(f"p{k}", "pit", group=f"part{k // 4}") for k in range(80)]
+    sides = assign(records, seed=0, val=0.2, test=0.2, shots=8)
+    kept = [r.group for r in records if sides[r.id] == "train"]
+    assert len(kept) == len(set(kept)) == 8
+    more = assign(records, seed=0, val=0.2, test=0.2, shots=14)
+    assert Counter(Counter(r.group for r in records if more[r.id] == "train").values()) == {
+        1: 10,
+        2: 2,
+    }
 
 
 @pytest.mark.parametrize(("val", "test"), [(-0.1, 0.2), (0.5, 0.5), (1.0, 0.0), (0.2, 1.5)])
