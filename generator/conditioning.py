@@ -5,7 +5,7 @@ then 'no class', which guidance leads away from.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import torch
@@ -22,10 +22,23 @@ class Conditions:
     """Attributes:
     class_ids: (B,) int64.
     spatial: (B, C, H, W) float32 in pixels, laid beside the noisy image; C may be 0.
+    hidden: (B, 1, H, W) float32, 1 where the network paints and 0 where it is shown `known`.
+    known: (B, C, H, W) float32, the image; looked at only where `hidden` is 0.
     """
 
     class_ids: Tensor
     spatial: Tensor
+    hidden: Tensor
+    known: Tensor
+
+    def surround(self, painted: Tensor) -> Tensor:
+        """(B, C, H, W) what was painted, with the known image around it."""
+        return torch.where(self.hidden.bool(), painted, self.known)
+
+    def twice(self, other: "Conditions") -> "Conditions":
+        """Both behind one another, as one batch."""
+        pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(Conditions))
+        return Conditions(*(torch.cat(pair) for pair in pairs))
 
 
 def clean_id(classes: Sequence[str]) -> int:
@@ -60,7 +73,11 @@ class _ClassConditioning:
 
 @register("conditioning", "class_mask_background")
 class ClassMaskBackground(_ClassConditioning):
-    """Class embedding; the mask and the image around it as further input channels."""
+    """Class embedding; the mask as a further channel; the image itself around the mask.
+
+    Around the mask the network is not given a noisy image but the real one, and is not asked to
+    repeat it: all that it learns is what belongs under the mask.
+    """
 
     class Settings(Choice):
         """`margin_px` of the canvas around the mask are hidden too, for the defect's own rim."""
@@ -79,7 +96,7 @@ class ClassMaskBackground(_ClassConditioning):
     @staticmethod
     def channels(image_channels: int) -> int:
         """Number of channels laid beside an image of `image_channels`."""
-        return 1 + image_channels
+        return 1
 
     def __call__(self, images: Tensor, masks: Tensor, class_ids: Tensor) -> Conditions:
         """Conditions of a batch.
@@ -91,7 +108,7 @@ class ClassMaskBackground(_ClassConditioning):
         """
         margin = self.settings.margin_px
         hidden = F.max_pool2d((masks > 0).float(), 2 * margin + 1, stride=1, padding=margin)
-        return Conditions(class_ids, torch.cat([masks, images * (1 - hidden)], dim=1))
+        return Conditions(class_ids, masks, hidden, images * (1 - hidden))
 
 
 @register("conditioning", "class")
@@ -128,7 +145,9 @@ class ClassOnly(_ClassConditioning):
 
     def __call__(self, images: Tensor, masks: Tensor, class_ids: Tensor) -> Conditions:
         """Conditions of a batch; see `ClassMaskBackground.__call__`."""
-        return Conditions(class_ids, images[:, :0])
+        return Conditions(
+            class_ids, images[:, :0], torch.ones_like(masks), torch.zeros_like(images)
+        )
 
 
 def _guidance_reason(recipe: Recipe) -> str | None:

@@ -56,7 +56,7 @@ class FlowMatching:
         Args:
             predict: the network under its conditions.
             clean: (B, C, H, W) float32, encoded images.
-            weights: (B, C, H, W) float32, each example's mean being 1.
+            weights: (B, C, H, W) float32, see `loss_weights`.
             generator: a CPU generator; all of the step's noise comes from it.
         """
         noise = torch.randn(clean.shape, generator=generator).to(clean)
@@ -138,17 +138,19 @@ class VPrediction:
         return (clean + sigma * noise) / (1 + sigma**2) ** 0.5
 
 
-def loss_weights(masks: Tensor, mask_weight: float) -> Tensor:
-    """1 outside and 1 + `mask_weight` under the mask.
+def loss_weights(masks: Tensor, hidden: Tensor, mask_weight: float) -> Tensor:
+    """0 where nothing is hidden, 1 in the margin, and 1 + `mask_weight` under the mask.
 
-    A mask that covers little must not be drowned by the rest, nor one that covers all outweigh
-    its neighbours in the batch, so each example's weights are scaled to a mean of 1.
+    Left so, a pit of a hundred pixels would count a hundredth of a stain that fills the crop;
+    scaled to equal sums, each of its pixels a hundred times as much. Dividing by the root of the
+    mean splits the difference.
 
     Args:
-        masks: (B, C, H, W) float in [0, 1].
+        masks: (B, 1, H, W) float in [0, 1].
+        hidden: (B, 1, H, W) float, 0 or 1.
     """
-    weights = 1 + mask_weight * masks
-    return weights / weights.mean(dim=(1, 2, 3), keepdim=True)
+    weights = hidden * (1 + mask_weight * masks)
+    return weights / weights.mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-3).sqrt()
 
 
 def begin_index(scheduler: Any, strength: float) -> int:

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from generator.assembly import Parts, pick_device, pick_precision
+from generator.canvas import from_canvas, mask_canvas, scale, to_canvas, to_pixels, to_tensor
 from generator.conditioning import Conditions
 from generator.config import Recipe, SampleSettings
-from generator.data import from_canvas, scale, to_canvas, to_pixels, to_tensor
 from generator.errors import CheckpointError
 from generator.objectives import Predict, begin_index, solve
 from generator.records import Draft
@@ -96,7 +96,7 @@ class DiffusionPainter:
         start = objective.noised(scheduler, begin, clean, noise)
         predict = guided(self.parts, given, self.recipe.sampling, self.precision)
         canvas = solve(predict, scheduler, start, begin)
-        return to_pixels(backbone.decode(canvas))
+        return to_pixels(given.surround(backbone.decode(canvas)))
 
     def _conditions(self, drafts: Sequence[Draft], size: int, *, whole: bool) -> Conditions:
         masks = np.stack([_canvas_mask(d, size) for d in drafts])
@@ -139,14 +139,12 @@ def guided(
     """The network under `given`, guided; both halves of the guidance go in one batch."""
 
     def packed(x: Tensor) -> Tensor:
-        return x.to(precision).contiguous(memory_format=torch.channels_last)
+        return x.to(precision)
 
     if sampling.guidance == 1:
         return lambda noisy, time: parts.backbone(packed(noisy), time, given)
     other = parts.conditioning.against(given, sampling.guide_against)
-    both = Conditions(
-        torch.cat([given.class_ids, other.class_ids]), torch.cat([given.spatial, other.spatial])
-    )
+    both = given.twice(other)
 
     def predict(noisy: Tensor, time: Tensor) -> Tensor:
         twice = packed(torch.cat([noisy, noisy]))
@@ -180,10 +178,8 @@ def _window(pixels: np.ndarray, draft: Draft) -> np.ndarray:
 
 
 def _canvas_mask(draft: Draft, size: int) -> np.ndarray:
-    """(size, size) float32 coverage; what is mirrored in is not the defect."""
+    """(size, size) float32, coverage by the draft's mask."""
     mask = _window(draft.mask, draft).astype(np.float32)
     if draft.background is None:
         return scale(mask, (size, size))
-    side = max(mask.shape)
-    mask = np.pad(mask, ((0, side - mask.shape[0]), (0, side - mask.shape[1])))
-    return np.clip(scale(mask, (size, size)), 0, 1)
+    return np.clip(mask_canvas(mask, size), 0, 1)

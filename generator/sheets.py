@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from generator.assembly import Parts, pick_device, pick_precision
+from generator.canvas import to_pixels
 from generator.config import Recipe
-from generator.data import CropData, to_pixels
+from generator.data import CropData
 from generator.errors import CheckpointError
 from generator.files import write_atomic
 from generator.objectives import solve
@@ -47,7 +48,7 @@ def write_sheet(
     scheduler = shown.objective.scheduler(recipe.sampling.solver, recipe.sampling.steps)
     start = shown.objective.noised(scheduler, 0, torch.zeros_like(noise), noise)
     grid = solve(guided(shown, given, recipe.sampling, precision), scheduler, start, 0)
-    painted = to_pixels(backbone.decode(grid))
+    painted = to_pixels(given.surround(backbone.decode(grid)))
     masks = np.repeat(batch.masks.numpy().transpose(0, 2, 3, 1) * 255, data.channels, axis=3)
     rows = [np.concatenate(list(row), axis=1) for row in (to_pixels(batch.images), masks, painted)]
     write_png(path, np.clip(np.concatenate(rows), 0, 255).astype(np.uint8))

@@ -198,12 +198,10 @@ def _step(
     images, masks = batch.images.to(device), batch.masks.to(device)
     given = parts.conditioning(images, masks, batch.class_ids.to(device))
     given = parts.conditioning.drop(given, generator)
-    weights = loss_weights(masks, recipe.objective.mask_weight)  # type: ignore[attr-defined]
+    weights = loss_weights(masks, given.hidden, recipe.objective.mask_weight)  # type: ignore[attr-defined]
     with in_precision():
         losses = parts.objective.loss(
-            lambda noisy, time: parts.backbone(
-                noisy.contiguous(memory_format=torch.channels_last), time, given
-            ),
+            lambda noisy, time: parts.backbone(noisy, time, given),
             parts.backbone.encode(images),
             parts.backbone.encode(weights.expand_as(images)),
             generator,

@@ -93,9 +93,11 @@ class CompactBackbone(nn.Module):
             time: (B,) float in [0, 1], 1 is pure noise.
             given: conditions, `spatial` in pixels.
         """
-        grid = noisy
+        known, hidden = self.encode(given.known), self.encode(given.hidden.expand_as(given.known))
+        grid = torch.where(hidden.bool(), noisy, known.to(noisy.dtype))
         if given.spatial.shape[1]:
-            grid = torch.cat([noisy, self.encode(given.spatial).to(noisy.dtype)], dim=1)
+            grid = torch.cat([grid, self.encode(given.spatial).to(noisy.dtype)], dim=1)
+        grid = grid.contiguous(memory_format=torch.channels_last)
         # The sinusoidal embedding expects times that spread over about a thousand.
         prediction: Tensor = self.unet(grid, time * 1000, class_labels=given.class_ids).sample
         return prediction

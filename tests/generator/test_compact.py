@@ -40,20 +40,28 @@ def test_weights_follow_from_the_seed_and_leave_the_global_state_alone():
     assert not torch.equal(one.trained[name], other.trained[name])
 
 
-def test_the_background_is_hidden_under_the_mask_and_its_margin():
-    conditioning = parts().conditioning
-    images = torch.full((1, 1, 16, 24), 0.5)
-    masks = torch.zeros(1, 1, 16, 24)
+def test_under_the_mask_and_its_margin_the_network_sees_noise_and_around_it_the_image():
+    built = parts()
+    images = torch.full((1, 1, 16, 32), 0.5)
+    masks = torch.zeros(1, 1, 16, 32)
     masks[..., 6:9, 10:14] = 0.4
-    given = conditioning(images, masks, torch.tensor([0]))
-    assert given.spatial.shape == (1, 2, 16, 24)
-    assert torch.equal(given.spatial[:, :1], masks)
-    expected = torch.full((16, 24), 0.5)
-    expected[4:11, 8:16] = 0
-    assert torch.equal(given.spatial[0, 1], expected)
+    given = built.conditioning(images, masks, torch.tensor([0]))
+    assert torch.equal(given.spatial, masks)
+    hidden = torch.zeros(16, 32)
+    hidden[4:11, 8:16] = 1
+    assert torch.equal(given.hidden[0, 0], hidden)
+    assert torch.equal(given.known[0, 0], 0.5 * (1 - hidden))
     # What lies under the mask can't leak through.
     images[..., 6:9, 10:14] = -1
-    assert torch.equal(conditioning(images, masks, torch.tensor([0])).spatial, given.spatial)
+    assert torch.equal(built.conditioning(images, masks, torch.tensor([0])).known, given.known)
+
+    noise = torch.randn(1, 1, 16, 32, generator=torch.Generator().manual_seed(0))
+    changed = torch.where(hidden.bool(), noise, noise + 9)
+    time = torch.tensor([0.5])
+    grids = [built.backbone.encode(x) for x in (noise, changed, noise * 2)]
+    out, same, other = (built.backbone(grid, time, given) for grid in grids)
+    assert torch.equal(out, same)
+    assert not torch.allclose(out, other)
 
 
 def test_guidance_ids():

@@ -4,8 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
+from generator.canvas import from_canvas, mask_canvas, scale, to_canvas, to_pixels, to_tensor
 from generator.config import CropSettings
-from generator.data import CropData, from_canvas, instance_mask, to_canvas, to_pixels, to_tensor
+from generator.data import CropData
 from generator.errors import ExampleError, TrainingError
 
 CROPS = CropSettings(size_px=32, least_px=32, whole_image_px=32)
@@ -66,7 +67,8 @@ def test_colour_keeps_three_channels_in_rgb_order(tiny_examples, tiny_classes):
     data = CropData(examples, tiny_classes, CROPS)
     assert data.channels == 3
     expected = cv2.imread(str(examples[0].image_path))[..., ::-1]
-    assert (data.store.image(examples[0]) == expected).all()
+    assert (data._pixels(examples[0]) == expected).all()
+    assert data.batch(0, 0, 4).images.shape == (4, 3, 32, 32)
 
 
 def test_image_level_labels_make_whole_images_the_crops(tiny_examples, tiny_classes):
@@ -77,10 +79,20 @@ def test_image_level_labels_make_whole_images_the_crops(tiny_examples, tiny_clas
     assert (batch.masks == 1).all()
 
 
-def test_a_box_without_a_mask_counts_as_its_own_mask(tiny_examples):
-    instance = tiny_examples()[0].instances[0]
-    bare = instance.model_copy(update={"mask_path": None, "mask_kind": "none"})
-    assert (instance_mask(bare) == np.full((8, 12), 255)).all()
+def test_a_box_without_a_mask_gets_a_proposal(tiny_examples, tiny_classes):
+    boxed = [
+        e.model_copy(
+            update={
+                "instances": tuple(
+                    i.model_copy(update={"mask_path": None, "mask_kind": "none"})
+                    for i in e.instances
+                )
+            }
+        )
+        for e in tiny_examples()
+    ]
+    batch = CropData(boxed, tiny_classes, CROPS).batch(0, 0, 8)
+    assert batch.masks.flatten(1).amax(1).min() > 0.5
 
 
 def test_what_contradicts_itself_is_refused(tiny_examples, tiny_classes):
@@ -97,22 +109,30 @@ def test_what_contradicts_itself_is_refused(tiny_examples, tiny_classes):
     wrong = examples[0].model_copy(update={"width": examples[0].width + 3})
     data = CropData([wrong, *examples[1:]], tiny_classes, CROPS)
     with pytest.raises(ExampleError, match="its record says 99 x 48"):
-        data.store.image(wrong)
+        for step in range(20):
+            data.batch(step, 0, 8)
+    gone = examples[7].model_copy(update={"image_path": examples[7].image_path.with_name("x.png")})
+    with pytest.raises(ExampleError, match=r"1 images are missing \(.*x\.png\)"):
+        CropData([*examples[:7], gone], tiny_classes, CROPS)
     examples[1].instances[0].mask_path.unlink()
-    with pytest.raises(ExampleError, match="can't be read as an image"):
-        CropData(examples, tiny_classes, CROPS)
+    data = CropData(examples, tiny_classes, CROPS)
+    with pytest.raises(ExampleError, match="is missing or is not an image"):
+        for step in range(20):
+            data.batch(step, 0, 8)
 
 
-def test_the_store_forgets_the_oldest_and_reads_it_again(tiny_examples, tiny_classes):
-    examples = tiny_examples()
-    store = CropData(examples, tiny_classes, CROPS).store
-    store.capacity = 2 * 48 * 96
-    first = store.image(examples[0]).copy()
-    for example in examples[1:5]:
-        store.image(example)
-    assert examples[0].id not in store._kept
-    assert store._bytes <= store.capacity
-    assert (store.image(examples[0]) == first).all()
+def test_a_mask_lands_where_its_pixels_do():
+    image = np.zeros((30, 50, 1), np.uint8)
+    image[20:28, 30:45] = 255
+    canvas, mask = to_canvas(image, 64)[..., 0], mask_canvas(image[..., 0], 64)
+    assert np.abs(canvas[:37].astype(int) - mask[:37]).max() <= 1
+    assert (mask[39:] == 0).all()  # below the 30 rows of the window all is mirrored
+    assert canvas[39:].max() == 255
+
+
+def test_scaling_keeps_the_number_of_axes():
+    for axes in ((), (1,), (3,)):
+        assert scale(np.zeros((6, 10, *axes), np.uint8), (3, 5)).shape == (3, 5, *axes)
 
 
 @pytest.mark.parametrize("shape", [(40, 40), (30, 50), (90, 64)])

@@ -84,13 +84,18 @@ def test_strength_is_the_share_of_noise_that_a_paste_starts_with(solver):
     assert 0.5 < float(start.mean()) <= 0.601
 
 
-def test_loss_weights_count_the_mask_more_and_keep_the_mean():
+def test_loss_weights_count_the_mask_more_and_the_background_not_at_all():
     masks = torch.zeros(2, 1, 4, 6)
     masks[0, :, :2, :3] = 1
-    weights = loss_weights(masks, 4.0)
-    assert torch.allclose(weights.mean(dim=(1, 2, 3)), torch.ones(2))
-    assert torch.allclose(weights[0, 0, 0, 0] / weights[0, 0, 3, 5], torch.tensor(5.0))
-    assert (weights[1] == 1).all()
+    masks[1] = 1
+    hidden = masks.clone()
+    hidden[0, :, :3, :4] = 1
+    weights = loss_weights(masks, hidden, 4.0)
+    assert (weights[0, 0, 3] == 0).all()
+    assert torch.allclose(weights[0, 0, 0, 0] / weights[0, 0, 2, 3], torch.tensor(5.0))
+    # The sum grows with the root of what is hidden: 36 of 24 pixels' weight against 120.
+    sums = weights.sum(dim=(1, 2, 3))
+    assert torch.allclose(sums[1] / sums[0], torch.tensor(120 / 36).sqrt())
 
 
 def test_recipes_refuse_a_straight_solver_on_curved_paths():

@@ -227,6 +227,21 @@ def test_a_sample_alone_equals_itself_in_company(checkpoint, tmp_path):
     assert np.abs(batch[0][:20, :20].astype(int) - batch[2][:20, :20]).mean() > 1
 
 
+def test_outside_the_mask_and_its_margin_the_crop_is_the_background(checkpoint):
+    folder, examples = checkpoint
+    painter = load_painter(folder)
+    draft = Planner(examples).plan(make_request("f", "scratch", 1, 0))
+    x1, y1, x2, y2 = draft.crop_xyxy
+    assert (y2 - y1, x2 - x1) == (42, 42)  # scaled down: the fine texture must come back too
+    painted = painter.paint([draft])[0].astype(int)
+    mask = draft.mask[y1:y2, x1:x2].astype(np.uint8)
+    away = cv2.distanceTransform(1 - mask, cv2.DIST_L2, 5) > 9
+    difference = np.abs(painted - draft.image[y1:y2, x1:x2])
+    assert away.any()
+    assert difference[away].max() <= 2
+    assert difference[mask == 1].mean() > 5
+
+
 def test_seeds_and_ids_follow_from_what_they_are_made_of(checkpoint, tmp_path):
     one = make_request("f", "pit", 3, 0)
     assert one == make_request("f", "pit", 3, 0)

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from generator import training
 from generator.checkpoints import State, load_state, save_state, state_path
 from generator.config import dump_recipe
-from generator.errors import RecipeError, TrainingError
+from generator.errors import ExampleError, RecipeError, TrainingError
 from generator.files import sha256_of_file
 from generator.training import checkpoint_key, is_done, train
 
@@ -128,6 +128,9 @@ def test_the_key_hangs_on_everything_that_is_learnt(tiny_examples, tiny_classes,
     mask = examples[0].instances[0].mask_path
     mask.write_bytes(mask.read_bytes() + b" ")
     assert key != checkpoint_key(recipe, examples, tiny_classes, 0)
+    mask.unlink()
+    with pytest.raises(ExampleError, match=r"_mask\.png can't be read \(No such file"):
+        checkpoint_key(recipe, examples, tiny_classes, 0)
 
 
 def test_a_loss_that_is_no_number_names_step_and_examples_and_is_never_written(

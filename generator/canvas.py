@@ -1,0 +1,63 @@
+"""Between an image's window and the square canvas that the network works on."""
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def to_canvas(window: np.ndarray, size_px: int) -> np.ndarray:
+    """A window as the network sees it: mirrored out to a square, then scaled.
+
+    Args:
+        window: (h, w) or (h, w, C) uint8.
+
+    Returns:
+        (size_px, size_px) or (size_px, size_px, C), same dtype.
+    """
+    height, width = window.shape[:2]
+    side = max(height, width)
+    if height != width:
+        pad = ((0, side - height), (0, side - width), *((0, 0),) * (window.ndim - 2))
+        window = np.pad(window, pad, mode="symmetric")
+    return scale(window, (size_px, size_px))
+
+
+def from_canvas(canvas: np.ndarray, shape_hw: tuple[int, int]) -> np.ndarray:
+    """The inverse of `to_canvas`, up to what scaling loses."""
+    side = max(shape_hw)
+    return scale(canvas, (side, side))[: shape_hw[0], : shape_hw[1]]
+
+
+def scale(pixels: np.ndarray, shape_hw: tuple[int, int]) -> np.ndarray:
+    """Resize, averaging where it shrinks; the number of axes stays."""
+    if pixels.shape[:2] == shape_hw:
+        return pixels
+    shrinks = shape_hw[0] < pixels.shape[0]
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    out = cv2.resize(pixels, shape_hw[::-1], interpolation=how)
+    return out[..., None] if out.ndim < pixels.ndim else out
+
+
+def mask_canvas(mask: np.ndarray, size_px: int) -> np.ndarray:
+    """A mask as `to_canvas` would place it; what is mirrored in is not the defect, so 0 there.
+
+    Args:
+        mask: (h, w) uint8 or float32.
+    """
+    height, width = mask.shape
+    side = max(height, width)
+    square = np.zeros((side, side), mask.dtype)
+    square[:height, :width] = mask
+    return np.asarray(scale(square, (size_px, size_px)))
+
+
+def to_tensor(pixels: np.ndarray) -> Tensor:
+    """(B, H, W, C) pixels in [0, 255] -> (B, C, H, W) float32 in [-1, 1]."""
+    scaled = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), dtype=np.float32)
+    return torch.from_numpy(scaled) / 127.5 - 1
+
+
+def to_pixels(images: Tensor) -> np.ndarray:
+    """The inverse of `to_tensor`, as float32, not yet rounded or clipped."""
+    return ((images.float().cpu() + 1) * 127.5).permute(0, 2, 3, 1).numpy()
