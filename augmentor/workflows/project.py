@@ -25,34 +25,42 @@ _HEADER = """\
 class SourceConfig(StrictModel):
     """Where the real images came from, and how they were read."""
 
-    path: Path
-    layout: str = "auto"
-    on_bad: Literal["error", "skip"] = "error"
-    mask_threshold: int = Field(default=127, ge=0, le=254)
+    path: Path = Field(description="the folder that was imported")
+    layout: str = Field("auto", description="how its files lie")
+    on_bad: Literal["error", "skip"] = Field("error", description="what becomes of bad files")
+    mask_threshold: int = Field(
+        127, ge=0, le=254, description="mask pixels above this grey level are defect"
+    )
 
 
 class SplitConfig(StrictModel):
     """How the real images were split, once."""
 
-    seed: int = Field(default=0, ge=0)
-    val: float = Field(default=0.2, gt=0, lt=1)
-    test: float = Field(default=0.2, gt=0, lt=1)
-    shots: int | None = Field(default=None, ge=1)
-    group_by: str | None = None
+    seed: int = Field(0, ge=0, description="of the split")
+    val: float = Field(0.2, gt=0, lt=1, description="share of each class for every choice")
+    test: float = Field(0.2, gt=0, lt=1, description="share of each class for the verdict")
+    shots: int | None = Field(
+        None, ge=1, description="defect images a class to train on; the rest is set aside"
+    )
+    group_by: str | None = Field(
+        None, description="regex on the path, or `similar`: files that stay on one side"
+    )
 
 
 class MixConfig(StrictModel):
     """What the mixed training split is made of."""
 
-    ratio: float = Field(default=0.5, ge=0, le=1)
-    balance: Literal["class", "natural"] = "class"
+    ratio: float = Field(
+        0.5, ge=0, le=1, description="share of synthetic among the defect images of the train split"
+    )
+    balance: Literal["class", "natural"] = Field(
+        "class", description="bring the classes to equal numbers, or keep their proportions"
+    )
     generators: dict[str, float] | None = Field(
-        default=None, min_length=1, description="shares; default: the project's recipe alone"
+        None, min_length=1, description="shares; default: the project's recipe alone"
     )
-    seed: int = Field(default=0, ge=0)
-    attempts: float = Field(
-        default=4.0, ge=1, le=100, description="most samples tried for each one wanted"
-    )
+    seed: int = Field(0, ge=0, description="of sampling")
+    attempts: float = Field(4.0, ge=1, le=100, description="most samples tried for each one wanted")
 
     @field_validator("generators")
     @classmethod
@@ -68,13 +76,17 @@ class MixConfig(StrictModel):
 class ProjectConfig(StrictModel):
     """Everything in augment.yaml."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    classes: tuple[str, ...] = Field(min_length=1)
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="also of the FiftyOne datasets"
+    )
+    classes: tuple[str, ...] = Field(min_length=1, description="defect classes in label order")
     source: SourceConfig
     split: SplitConfig = SplitConfig()
-    recipe: str = "compact"
-    seed: int = Field(default=0, ge=0, description="of the generator's training")
-    feather_px: int = Field(default=3, ge=0, le=64)
+    recipe: str = Field("compact", description="generator to train: a name or a YAML file")
+    seed: int = Field(0, ge=0, description="of the generator's training")
+    feather_px: int = Field(
+        3, ge=0, le=64, description="width of the blend around a defect; beyond it nothing changes"
+    )
     masks: PlannerSettings = PlannerSettings()
     rules: MaskRules = MaskRules()
     mix: MixConfig = MixConfig()

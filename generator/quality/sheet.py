@@ -44,8 +44,8 @@ def tile(
     outlined = plain.copy()
     if mask is not None and mask.any():
         part = mask[top:bottom, left:right].astype(np.uint8)
-        part = cv2.resize(part, size, interpolation=cv2.INTER_NEAREST)
-        contours, _ = cv2.findContours(part, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        scaled = cv2.resize(part, size, interpolation=cv2.INTER_NEAREST)
+        contours, _ = cv2.findContours(scaled, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(outlined, contours, -1, colour, 1)
     else:
         for x1, y1, x2, y2 in boxes_xyxy:
