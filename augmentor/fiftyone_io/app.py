@@ -62,12 +62,21 @@ def launch_app(name: str, *, port: int = 5151, address: str = "127.0.0.1") -> Ap
                 f"FiftyOne has no dataset {name!r} (it has: {listed}); type `augment build` first."
             )
         dataset = fo.load_dataset(name)
-        logging.getLogger("fiftyone").setLevel(logging.WARNING)  # its greeting fills the screen
+        _hush()
         with server_environment():
             session = fo.launch_app(dataset, port=free, address=address)
     shown = "127.0.0.1" if address in ("0.0.0.0", "") else address
     note = "" if free == port else f"Port {port} is in use, so the App is on {free}."
     return AppSession(session, f"http://{shown}:{free}/datasets/{name}", free, note)
+
+
+def _hush() -> None:
+    """Keep FiftyOne's greeting, and its remark that a slow server is not there yet, off a
+    standard output that may be read by a machine."""
+    import fiftyone.core.session.client as client
+
+    logging.getLogger("fiftyone").setLevel(logging.WARNING)
+    vars(client)["print"] = lambda *_: None
 
 
 def _free_port(port: int, address: str) -> int:

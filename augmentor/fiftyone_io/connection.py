@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import psutil
@@ -124,6 +124,20 @@ def database_errors() -> Iterator[None]:
         if "MongoDB" not in str(fault) and "mongod" not in str(fault):
             raise
         raise DatabaseError(f"{' '.join(str(fault).split())}; {mongod.ADVICE}.") from fault
+
+
+def make_durable() -> None:
+    """Bring everything written so far to disk.
+
+    MongoDB acknowledges a write up to 100 ms before its journal is on disk; a server killed in
+    between would lose samples of a dataset that its maker has noted as done.
+    """
+    import fiftyone.core.odm as odm
+    from pymongo.errors import OperationFailure
+
+    # a server of the user's own may not grant this right, and then has its own rules for it
+    with suppress(OperationFailure):
+        odm.get_db_conn().client.admin.command("fsync")
 
 
 def _answers(uri: str) -> bool:

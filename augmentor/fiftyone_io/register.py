@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from augmentor.errors import DatabaseError, SourceError
-from augmentor.fiftyone_io.connection import connect, database_errors
+from augmentor.fiftyone_io.connection import connect, database_errors, make_durable
 from augmentor.fiftyone_io.schema import (
     ID,
     NOT_IN_MIX,
@@ -143,6 +143,7 @@ def _register(
         dataset.save()
         for tag in ("synthetic", REJECTED):
             dataset.save_view(tag, dataset.match_tags(tag), overwrite=True)
+        make_durable()
     return counts | {"total": len(entries)}
 
 

@@ -36,16 +36,13 @@ HEIGHT, WIDTH = 40, 60
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    path = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(mongod.HOME, str(path))
-        patch.delenv("FIFTYONE_DATABASE_DIR", raising=False)
-        yield path
+def home() -> Path:
+    """Where the database of the whole test run lies (tests/conftest.py)."""
+    return Path(os.environ[mongod.HOME])
 
 
 @pytest.fixture(scope="module")
-def fo(home):
+def fo():
     return connect()
 
 
@@ -340,11 +337,49 @@ def test_a_killed_database_is_said_so_and_started_again(fo, home, records):
     assert register_real("killed", records, CLASSES)["unchanged"] == 5
 
 
-def script(code: str, home: Path) -> subprocess.Popen:
+def test_two_first_starts_share_a_database_and_the_app_leaves_nothing_behind(tmp_path):
+    """Two processes start on an empty database at once. One opens the App and is left by Ctrl-C;
+    the other goes on; after it nothing runs any more."""
+    begin = """
+        import signal, sys
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        from augmentor.fiftyone_io import connect, launch_app
+        fo = connect()
+        fo.Dataset(sys.argv[1], persistent=True)
+        print(fo.config.database_uri, flush=True)
+    """
+    stay = 'sys.stdin.readline(); print(",".join(fo.list_datasets()), flush=True)'
+    app = 'session = launch_app("app", port=5600); print(session.url, flush=True); session.wait()'
+    staying = script(textwrap.dedent(begin) + stay, tmp_path, "stay")
+    showing = script(textwrap.dedent(begin) + app, tmp_path, "app")
+    uris = {process.stdout.readline() for process in (staying, showing)}
+    assert len(uris) == 1
+    assert uris.pop().startswith("mongodb://127.0.0.1")
+    assert len([p for p in servers_of(tmp_path) if p.name() == "mongod"]) == 1
+
+    url = showing.stdout.readline().strip()
+    assert url.startswith("http://127.0.0.1:56"), showing.communicate(timeout=30)
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        assert "FiftyOne" in answer.read().decode()
+    children = psutil.Process(showing.pid).children(recursive=True)
+    servers = [p for p in children if not any(str(tmp_path) in part for part in p.cmdline())]
+    assert servers
+    showing.send_signal(signal.SIGINT)
+    _, errors = showing.communicate(timeout=60)
+    assert showing.returncode == 0, errors
+    assert "Traceback" not in errors
+    assert psutil.wait_procs(servers, timeout=20)[1] == []
+
+    output, errors = staying.communicate("\n", timeout=60)
+    assert (staying.returncode, output.strip()) == (0, "app,stay"), errors
+    assert psutil.wait_procs(servers_of(tmp_path), timeout=20)[1] == []
+
+
+def script(code: str, home: Path, *arguments: str) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        stdin=subprocess.PIPE,
+        [sys.executable, "-c", code, *arguments],
         env={**os.environ, mongod.HOME: str(home)},
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -357,48 +392,3 @@ def servers_of(home: Path) -> list[psutil.Process]:
         for process in psutil.process_iter(["cmdline"])
         if any(str(home) in part for part in process.info["cmdline"] or [])
     ]
-
-
-def test_two_first_starts_at_the_same_time_share_one_database(tmp_path):
-    code = """
-        from augmentor.fiftyone_io import connect
-        import os, sys
-        fo = connect()
-        fo.Dataset(f"made-by-{os.getpid()}", persistent=True)
-        print(fo.config.database_uri, flush=True)
-        sys.stdin.readline()
-    """
-    both = [script(code, tmp_path) for _ in range(2)]
-    uris = {process.stdout.readline() for process in both}
-    found = [p for p in servers_of(tmp_path) if p.name() == "mongod"]
-    said = [process.communicate("\n", timeout=60)[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
-    assert len(uris) == 1
-    assert len(found) == 1
-    assert "mongodb://127.0.0.1" in uris.pop()
-
-
-def test_the_app_opens_and_ctrl_c_leaves_nothing_behind(tmp_path):
-    code = """
-        import signal, sys
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        from augmentor.fiftyone_io import connect, launch_app
-        connect().Dataset("tiles", persistent=True)
-        session = launch_app("tiles", port=5600)
-        print(session.url, flush=True)
-        session.wait()
-        print("closed", flush=True)
-    """
-    process = script(code, tmp_path)
-    url = process.stdout.readline().strip()
-    assert url.startswith("http://127.0.0.1:56"), process.communicate(timeout=30)
-    with urllib.request.urlopen(url, timeout=30) as answer:
-        assert "FiftyOne" in answer.read().decode()
-    children = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=60)
-    assert (process.returncode, output.strip()) == (0, "closed"), errors
-    assert "Traceback" not in errors
-    _, alive = psutil.wait_procs(children, timeout=20)
-    assert alive == []
-    assert servers_of(tmp_path) == []
