@@ -24,20 +24,23 @@ class Parts:
     trained: dict[str, nn.Parameter]
 
 
-def build(recipe: Recipe, classes: Sequence[str], channels: int, *, seed: int = 0) -> Parts:
+def build(
+    recipe: Recipe, classes: Sequence[str], channels: int, *, spread: float = 1.0, seed: int = 0
+) -> Parts:
     """Build a recipe's parts.
 
     Args:
         recipe: the four choices.
         classes: defect classes in the checkpoint's order.
         channels: 1 (grey) or 3.
+        spread: by how much images typically differ from their level; see `Conditions`.
         seed: of the random weights.
     """
     chosen = {
         axis: registry.method(axis, getattr(recipe, axis).kind)
         for axis in ("backbone", "conditioning", "tuning", "objective")
     }
-    conditioning = chosen["conditioning"](recipe.conditioning, classes)
+    conditioning = chosen["conditioning"](recipe.conditioning, classes, spread)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone = chosen["backbone"](

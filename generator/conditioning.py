@@ -5,7 +5,7 @@ then 'no class', which guidance leads away from.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -23,13 +23,29 @@ class Conditions:
     class_ids: (B,) int64.
     spatial: (B, C, H, W) float32 in pixels, laid beside the noisy image; C may be 0.
     hidden: (B, 1, H, W) float32, 1 where the network paints and 0 where it is shown `known`.
-    known: (B, C, H, W) float32, the image; looked at only where `hidden` is 0.
+    known: (B, C, H, W) float32, the image in standard units; looked at only where `hidden` is 0.
+    level: (B, C, 1, 1) float32, the mean of what is known of each image.
+    spread: by how much images typically differ from their level; one number a checkpoint.
     """
 
     class_ids: Tensor
     spatial: Tensor
     hidden: Tensor
     known: Tensor
+    level: Tensor
+    spread: float
+
+    def standardise(self, images: Tensor) -> Tensor:
+        """Images in [-1, 1] -> standard units, mean about 0 and deviation about 1.
+
+        Objectives mix images with noise of deviation 1. Surfaces vary far less within a crop than
+        from part to part, so without this nearly all times would be nearly all noise.
+        """
+        return (images - self.level) / self.spread
+
+    def restore(self, standard: Tensor) -> Tensor:
+        """The inverse of `standardise`."""
+        return standard * self.spread + self.level
 
     def surround(self, painted: Tensor) -> Tensor:
         """(B, C, H, W) what was painted, with the known image around it."""
@@ -37,8 +53,14 @@ class Conditions:
 
     def twice(self, other: "Conditions") -> "Conditions":
         """Both behind one another, as one batch."""
-        pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(Conditions))
-        return Conditions(*(torch.cat(pair) for pair in pairs))
+        return Conditions(
+            class_ids=torch.cat([self.class_ids, other.class_ids]),
+            spatial=torch.cat([self.spatial, other.spatial]),
+            hidden=torch.cat([self.hidden, other.hidden]),
+            known=torch.cat([self.known, other.known]),
+            level=torch.cat([self.level, other.level]),
+            spread=self.spread,
+        )
 
 
 def clean_id(classes: Sequence[str]) -> int:
@@ -54,9 +76,19 @@ def null_id(classes: Sequence[str]) -> int:
 class _ClassConditioning:
     """Class dropout and guidance (Ho and Salimans, classifier-free guidance, 2207.12598)."""
 
-    def __init__(self, settings: Any, classes: Sequence[str]) -> None:
+    def __init__(self, settings: Any, classes: Sequence[str], spread: float = 1.0) -> None:
         self.settings = settings
+        self.spread = spread
         self.classes = tuple(classes)
+
+    def _conditions(
+        self, class_ids: Tensor, spatial: Tensor, hidden: Tensor, images: Tensor
+    ) -> Conditions:
+        shown = images * (1 - hidden)
+        count = (1 - hidden).sum(dim=(2, 3), keepdim=True)
+        level = shown.sum(dim=(2, 3), keepdim=True) / count.clamp(min=1)
+        known = (images - level) / self.spread * (1 - hidden)
+        return Conditions(class_ids, spatial, hidden, known, level, self.spread)
 
     def drop(self, given: Conditions, generator: torch.Generator) -> Conditions:
         """For training: forget the class of a random share of the batch."""
@@ -108,7 +140,7 @@ class ClassMaskBackground(_ClassConditioning):
         """
         margin = self.settings.margin_px
         hidden = F.max_pool2d((masks > 0).float(), 2 * margin + 1, stride=1, padding=margin)
-        return Conditions(class_ids, masks, hidden, images * (1 - hidden))
+        return self._conditions(class_ids, masks, hidden, images)
 
 
 @register("conditioning", "class")
@@ -145,9 +177,7 @@ class ClassOnly(_ClassConditioning):
 
     def __call__(self, images: Tensor, masks: Tensor, class_ids: Tensor) -> Conditions:
         """Conditions of a batch; see `ClassMaskBackground.__call__`."""
-        return Conditions(
-            class_ids, images[:, :0], torch.ones_like(masks), torch.zeros_like(images)
-        )
+        return self._conditions(class_ids, images[:, :0], torch.ones_like(masks), images)
 
 
 def _guidance_reason(recipe: Recipe) -> str | None:

@@ -48,6 +48,22 @@ class FlowMatching:
     def __init__(self, settings: Any) -> None:
         self.settings = settings
 
+    def preconditioned(self, network: Predict) -> Predict:
+        """Leave to the network only what a linear guess can't know, at unit scale.
+
+        For images and noise of deviation 1, with D = (1 - t)^2 + t^2, the noisy image has variance
+        D, the best linear guess of the velocity is (2t - 1) / D times it, and 1 / D is the variance
+        of the rest (Karras et al., 2206.00364, section 5, carried over to straight paths).
+        """
+
+        def predict(noisy: Tensor, time: Tensor) -> Tensor:
+            share = time[:, None, None, None]
+            variance = (1 - share) ** 2 + share**2
+            rest = network(noisy / variance.sqrt(), time).float()
+            return (2 * share - 1) / variance * noisy + rest / variance.sqrt()
+
+        return predict
+
     def loss(
         self, predict: Predict, clean: Tensor, weights: Tensor, generator: torch.Generator
     ) -> Tensor:
@@ -109,6 +125,10 @@ class VPrediction:
         self.path: Any = DDPMScheduler(
             beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction"
         )
+
+    def preconditioned(self, network: Predict) -> Predict:
+        """As it is: on this schedule v and the noisy image have variance 1 at every time."""
+        return network
 
     def loss(
         self, predict: Predict, clean: Tensor, weights: Tensor, generator: torch.Generator

@@ -92,11 +92,11 @@ class DiffusionPainter:
         if from_paste:
             begin = begin_index(scheduler, self.recipe.sampling.strength)
             pasted = self._canvases([d.paste for d in drafts if d.paste is not None], drafts, size)
-            clean = backbone.encode(pasted.to(self.device))
+            clean = backbone.encode(given.standardise(pasted.to(self.device)))
         start = objective.noised(scheduler, begin, clean, noise)
         predict = guided(self.parts, given, self.recipe.sampling, self.precision)
         canvas = solve(predict, scheduler, start, begin)
-        return to_pixels(given.surround(backbone.decode(canvas)))
+        return to_pixels(given.restore(given.surround(backbone.decode(canvas))))
 
     def _conditions(self, drafts: Sequence[Draft], size: int, *, whole: bool) -> Conditions:
         masks = np.stack([_canvas_mask(d, size) for d in drafts])
@@ -142,7 +142,9 @@ def guided(
         return x.to(precision)
 
     if sampling.guidance == 1:
-        return lambda noisy, time: parts.backbone(packed(noisy), time, given)
+        return parts.objective.preconditioned(
+            lambda noisy, time: parts.backbone(packed(noisy), time, given)
+        )
     other = parts.conditioning.against(given, sampling.guide_against)
     both = given.twice(other)
 
@@ -151,7 +153,7 @@ def guided(
         toward, away = parts.backbone(twice, torch.cat([time, time]), both).float().chunk(2)
         return away + sampling.guidance * (toward - away)
 
-    return predict
+    return parts.objective.preconditioned(predict)
 
 
 def fine_texture(source: np.ndarray, size_px: int) -> np.ndarray:

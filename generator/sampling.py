@@ -92,7 +92,7 @@ def load_painter(folder: Path) -> DiffusionPainter:
     weights, data, weights_hash = load_weights(folder)
     recipe = load_yaml(folder / RECIPE, Recipe, CheckpointError)
     try:
-        parts = build(recipe, data["classes"], data["channels"])
+        parts = build(recipe, data["classes"], data["channels"], spread=data["spread"])
         parts.tuning.load(parts.backbone, weights)
     except (KeyError, RuntimeError) as fault:
         raise CheckpointError(
@@ -104,6 +104,7 @@ def load_painter(folder: Path) -> DiffusionPainter:
         "weights": weights_hash,
         "recipe": recipe.model_dump(mode="json", exclude={"training", "precision"}),
         "classes": data["classes"],
+        "spread": data["spread"],
     }
     # How many are painted at once changes rounding at most, and is no part of what they are.
     settings["recipe"]["sampling"].pop("batch_size")

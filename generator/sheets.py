@@ -48,7 +48,7 @@ def write_sheet(
     scheduler = shown.objective.scheduler(recipe.sampling.solver, recipe.sampling.steps)
     start = shown.objective.noised(scheduler, 0, torch.zeros_like(noise), noise)
     grid = solve(guided(shown, given, recipe.sampling, precision), scheduler, start, 0)
-    painted = to_pixels(given.surround(backbone.decode(grid)))
+    painted = to_pixels(given.restore(given.surround(backbone.decode(grid))))
     masks = np.repeat(batch.masks.numpy().transpose(0, 2, 3, 1) * 255, data.channels, axis=3)
     rows = [np.concatenate(list(row), axis=1) for row in (to_pixels(batch.images), masks, painted)]
     write_png(path, np.clip(np.concatenate(rows), 0, 255).astype(np.uint8))

@@ -95,7 +95,8 @@ def train(
         return folder
     data = CropData(examples, classes, recipe.crops)
     device = pick_device()
-    parts = build(recipe, classes, data.channels, seed=seed)
+    spread = data.spread(seed)
+    parts = build(recipe, classes, data.channels, spread=spread, seed=seed)
     if not data.whole and not parts.conditioning.sees_background:
         raise RecipeError(_BLIND.format(recipe.conditioning.kind))
     parts.backbone.to(device, memory_format=torch.channels_last)
@@ -165,6 +166,7 @@ def _resume_or_start(
             "channels": data.channels,
             "whole_images": data.whole,
             "clean_crops_from": data.clean_source,
+            "spread": parts.conditioning.spread,
             "seed": seed,
             "key": key,
         },
@@ -201,8 +203,8 @@ def _step(
     weights = loss_weights(masks, given.hidden, recipe.objective.mask_weight)  # type: ignore[attr-defined]
     with in_precision():
         losses = parts.objective.loss(
-            lambda noisy, time: parts.backbone(noisy, time, given),
-            parts.backbone.encode(images),
+            parts.objective.preconditioned(lambda x, time: parts.backbone(x, time, given)),
+            parts.backbone.encode(given.standardise(images)),
             parts.backbone.encode(weights.expand_as(images)),
             generator,
         )

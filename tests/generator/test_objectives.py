@@ -60,6 +60,24 @@ def test_the_loss_of_an_exact_network_is_zero_and_of_a_blind_one_is_not(kind):
     assert torch.equal(blind, again)
 
 
+def test_flow_leaves_to_the_network_what_a_linear_guess_can_not_know():
+    """For Gaussian images and noise the linear guess is exact: what is left has variance 1."""
+    shape = (64, 4, 8, 8)
+    image, noise = (torch.randn(shape, generator=generator(k)) for k in (4, 5))
+    for share in (0.05, 0.5, 0.9):
+        noisy, seen = (1 - share) * image + share * noise, {}
+
+        def network(x, time, seen=seen):
+            seen["variance"] = float(x.var())
+            return torch.zeros_like(x)
+
+        guess = make("flow").preconditioned(network)(noisy, torch.full((64,), share))
+        rest = (noise - image - guess) * ((1 - share) ** 2 + share**2) ** 0.5
+        assert abs(seen["variance"] - 1) < 0.05
+        assert abs(float(rest.var()) - 1) < 0.05
+        assert abs(float((rest * noisy).mean())) < 0.05
+
+
 def test_flow_regresses_noise_minus_image():
     seen = {}
 
