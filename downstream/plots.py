@@ -30,7 +30,9 @@ def arms_plot(report: Mapping[str, Any], task: str, metric: str, title: str) -> 
         each = report["results"][task][arm]["metrics"][metric]
         axes.plot(each["per_seed"], [row] * len(each["per_seed"]), marker, color=colour, ms=6)
         axes.plot([each["mean"]] * 2, [row - 0.3, row + 0.3], color=colour, lw=2)
-        axes.annotate(f"{each['mean']:.3f}", (1.01, row), xycoords=("axes fraction", "data"))
+        axes.annotate(
+            f"{each['mean']:.3f}", (1.01, row), xycoords=("axes fraction", "data"), fontsize=8
+        )
     _rows(axes, arms)
     axes.set_xlim(left=0)
     axes.set_xlabel(f"{title} on test: a mark for each seed, a line for their mean")
@@ -87,7 +89,7 @@ def loss_plot(report: Mapping[str, Any], task: str) -> str:
         )  # fmt: skip
     axes.set_xlabel("optimiser step")
     axes.set_ylabel("training loss")
-    axes.legend(loc="upper right", frameon=False, fontsize=8)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=8)
     return to_svg(figure, f"loss-{task}")
 
 

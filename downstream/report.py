@@ -39,6 +39,7 @@ from downstream.dataset import Export
 from downstream.names import METRICS, PER_CLASS, PER_CLASS_TITLES, TITLES
 from downstream.page import render_html
 from downstream.runs import Run, versions
+from downstream.verdict import signed, verdict_sentence
 
 __all__ = ["build_report", "format_table", "render_html"]
 
@@ -114,35 +115,6 @@ def build_report(
     return report
 
 
-def verdict_sentence(report: Mapping[str, Any]) -> str:
-    """What the experiment says, one sentence a task, arms that help first."""
-    sentences = []
-    if report["failed"]:
-        sentences.append(f"{len(report['failed'])} of {len(report['runs'])} runs failed.")
-    for task, metric in report["primary"].items():
-        arms = report["differences"].get(task, {})
-        arms = {arm: arms[arm] for arm in report["arms"] if arm in arms}
-        parts: dict[str, list[str]] = {"helps": [], "hurts": [], "no evidence": []}
-        for arm, each in arms.items():
-            if metric in each:
-                parts[each[metric]["verdict"]].append(f"{arm} {_gap(each[metric])}")
-        title = TITLES[metric]
-        for name, verb in (("helps", "helped by"), ("hurts", "hurt by")):
-            if parts[name]:
-                listed = "; ".join(parts[name])
-                sentences.append(f"{task.capitalize()} is {verb} {listed} ({title} against real).")
-        if parts["no evidence"]:
-            listed = "; ".join(parts["no evidence"])
-            none = "no" if not parts["helps"] and not parts["hurts"] else "no other"
-            sentences.append(
-                f"There is no evidence that {none} arm changes {task}: {listed} ({title})."
-                if none == "no other"
-                else f"It does not help {task}, as far as can be told: {listed} ({title} against "
-                "real; every interval holds zero)."
-            )
-    return " ".join(sentences) or "There is nothing to compare."
-
-
 def format_table(report: Mapping[str, Any]) -> str:
     """The results as markdown that also reads well in a terminal."""
     parts = [str(report["verdict"]), ""]
@@ -176,7 +148,7 @@ def _table_row(
     row = [arm, str(counts["real"]), str(counts["synthetic"])]
     row += [_number(each["metrics"][name]["mean"]) for name in names]
     gap = report["differences"].get(task, {}).get(arm, {}).get(primary)
-    return [*row, *((_gap(gap), gap["verdict"]) if gap else ("", ""))]
+    return [*row, *((signed(gap), gap["verdict"]) if gap else ("", ""))]
 
 
 def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -275,10 +247,6 @@ def _notes(
     if few:
         notes.append(f"Few defects on test, so wide intervals: {', '.join(few)}.")
     return notes
-
-
-def _gap(gap: Mapping[str, Any]) -> str:
-    return f"{gap['difference']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}]"
 
 
 def _number(value: float | None) -> str:
