@@ -114,8 +114,8 @@ class TrainSettings(StrictModel):
 
     steps: int = Field(2000, ge=1)
     batch_size: int = Field(16, ge=1)
-    learning_rate: float = Field(4e-4, gt=0, le=1)
-    warmup_steps: int = Field(100, ge=0)
+    learning_rate: float = Field(1e-3, gt=0, le=1)
+    warmup_steps: int = Field(50, ge=0)
     final_rate: float = Field(0.02, ge=0, le=1, description="cosine's end, share of the rate")
     weight_decay: float = Field(0.01, ge=0, le=1)
     gradient_clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
@@ -138,7 +138,7 @@ class SampleSettings(StrictModel):
         "paste", description="start from noise, or from a real defect pasted and partly noised"
     )
     strength: float = Field(
-        0.6, gt=0, le=1, description="share of the noise laid over a paste (SDEdit, 2108.01073)"
+        0.5, gt=0, le=1, description="share of the noise laid over a paste (SDEdit, 2108.01073)"
     )
     texture: float = Field(
         1.0, ge=0, le=1, description="share of the fine texture given back to scaled-down crops"
