@@ -105,7 +105,14 @@ def is_deep(path: Path) -> bool:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path) as image:
                 return _has_deep_header(image)
-    except (OSError, SyntaxError, ValueError, IndexError, Image.DecompressionBombError):
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        IndexError,
+        ImportError,
+        Image.DecompressionBombError,
+    ):
         return False
 
 
@@ -207,7 +214,16 @@ def _opened(data: bytes, path: Path) -> Image.Image:
             image.load()
     except Image.DecompressionBombError:
         raise ImageError(_too_large(path, "far over that"), kind="too_large") from None
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError) as fault:
+    # ImportError: ultralytics, once it is imported, makes Pillow look for a HEIF plugin first.
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        IndexError,
+        KeyError,
+        ImportError,
+    ) as fault:
         what = "is empty" if not data else f"is not a whole image ({' '.join(str(fault).split())})"
         raise ImageError(f"{path} {what}.") from None
     finally:
