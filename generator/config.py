@@ -112,7 +112,7 @@ class CropSettings(StrictModel):
 class TrainSettings(StrictModel):
     """How long and how fast."""
 
-    steps: int = Field(2000, ge=1)
+    steps: int = Field(1600, ge=1)
     batch_size: int = Field(16, ge=1)
     learning_rate: float = Field(1e-3, gt=0, le=1)
     warmup_steps: int = Field(50, ge=0)
