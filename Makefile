@@ -45,7 +45,7 @@ format: setup    ## mend what ruff can mend
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
 bench: setup     ## speed and memory on this machine, as tables
-	$(BIN)/python benchmarks/generator.py
+	$(BIN)/python benchmarks/compact.py
 	$(BIN)/python benchmarks/build.py
 
 clean:           ## remove what the tools leave behind; never a project

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from generator.quality.agreement import MaskRules, judge
-
 from generator.records import SyntheticDefect
 
 

@@ -10,7 +10,6 @@ import argparse
 import os
 import resource
 import shutil
-import sys
 import tempfile
 import threading
 import time
@@ -21,9 +20,6 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 import psutil
-
-# Beside this file lies `generator.py`, which would stand before the package of that name.
-sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent]
 
 CLASSES = ("blowhole", "crack", "fray")
 WIDTH, HEIGHT = 320, 240

@@ -12,7 +12,6 @@
 import json
 import os
 import platform
-import re
 import resource
 import shutil
 import time
@@ -81,8 +80,8 @@ def plan_runs(export: Export, out: Path, config: ExperimentConfig) -> list[Run]:
             for arm, train in trains.items():
                 inputs = {**shared, **of_task, "train": train, "seed": seed}
                 key = sha256_of(inputs)
-                plain = re.sub(r"[^A-Za-z0-9_.]+", "_", arm)
-                folder = out / "runs" / f"{task}-{plain}-{seed}-{key[:10]}"
+                # Named by what was trained, not for whom: arms of the same images share a run.
+                folder = out / "runs" / f"{task}-seed{seed}-{key[:10]}"
                 runs.append(Run(task, arm, seed, key, folder, inputs))
     return runs
 

@@ -1,6 +1,6 @@
 """Speed and memory of the compact generator on this machine, as a table.
 
-    python benchmarks/generator.py [--data DIR] [--steps 30] [--samples 32] [--full]
+    python benchmarks/compact.py [--data DIR] [--steps 30] [--samples 32] [--full]
 
 Arms: `compact` as its recipe says; the same in float32; the same UNet on raw pixels instead of the
 space-to-depth grid. Each runs in a process of its own, so that the peak of memory is its own.
@@ -15,9 +15,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-
-# A script's own folder comes first on the path, where this file would hide the package it measures.
-sys.path = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
 
 ARMS: dict[str, dict[str, dict[str, object] | str]] = {
     "compact": {},
