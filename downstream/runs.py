@@ -30,6 +30,9 @@ from downstream.files import sha256_of, sha256_of_file, write_json, write_text
 LIBRARIES = ("torch", "torchvision", "ultralytics", "torchmetrics", "albumentations", "numpy")
 """A change of one of these may change a result, so their versions are part of a run's key."""
 
+PROTOCOL = 1
+"""Part of every key: raised when a change of the training itself makes old results others."""
+
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that a result depends on."""
@@ -62,7 +65,11 @@ def plan_runs(export: Export, out: Path, config: ExperimentConfig) -> list[Run]:
         WeightsError: the detector that is named can't be found.
     """
     runs = []
-    shared: dict[str, Any] = {"classes": list(export.classes), "versions": versions()}
+    shared: dict[str, Any] = {
+        "protocol": PROTOCOL,
+        "classes": list(export.classes),
+        "versions": versions(),
+    }
     device = pick_device(config.device)
     shared["device"] = device.partition(":")[0]
     shared["bf16"] = use_bf16(config.precision, device)

@@ -86,7 +86,8 @@ def train_detector(
 
     Exactly `config.detection_steps` optimiser steps of `detection_batch` images are taken,
     whatever the size of `train`. `test` is predicted once, after the weights are fixed. The
-    averaged weights (EMA) are measured, and saved as `weights.safetensors` beside `model.json`.
+    averaged weights (EMA), with batch statistics of their own, are measured and saved as
+    `weights.safetensors` beside `model.json`.
 
     Raises:
         WeightsError: the model that is named can't be found.
@@ -104,10 +105,10 @@ def train_detector(
         overrides["save_dir"] = scratch_dir
         trainer = type(f"ByStep{base.__name__}", (ByStep, base), {})(plan, overrides)
         trainer.train()
-        model, selected = trainer.ema.ema.float(), trainer.done
-        if plan.check and trainer.kept is not None:
-            model.load_state_dict(trainer.kept[2])
-            selected = trainer.kept[1]
+        if trainer.kept is not None:
+            _, selected, model = trainer.kept
+        else:
+            model, selected = trainer.calibrated(), trainer.done
         predictions = {
             "val": predict(model, trainer, val),
             "test": predict(model, trainer, test),
