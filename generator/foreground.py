@@ -14,14 +14,20 @@ LEAST_CONTRAST = 30.0
 LEAST_SHARE, MOST_SHARE = 0.05, 0.92
 LEAST_EDGE_GRADIENT = 5.0
 
+LEAST_STRIP_CONTRAST = 50.0
+LEAST_STRIP_DEPTH = 0.02
+LEAST_STRIP_SHARE_OF_SIDE = 0.9
+MOST_STRIP_SHARE = 0.6
+
 
 def estimate_foreground(image: np.ndarray) -> np.ndarray:
     """Tell a part from the uniform backdrop that it was photographed on.
 
-    A backdrop is believed in only where all four corners show the same even colour, most of the
-    frame's rim has it too, and what differs from it differs strongly, in one compact piece with
-    a sharp outline. In every other case (a surface that fills the frame, uneven light, dark
-    rims, doubt) everything counts as the part.
+    A backdrop around the part is believed in only where all four corners show the same even
+    colour, most of the frame's rim has it too, and what differs from it differs strongly, in one
+    compact piece with a sharp outline; a backdrop beyond an edge of the part, where one whole side
+    of the frame shows an even strip that ends in a sharp, strong step. In every other case (a
+    surface that fills the frame, uneven light, soft dark rims, doubt) everything is the part.
 
     Args:
         image: (H, W, 3) uint8, RGB.
@@ -38,7 +44,7 @@ def estimate_foreground(image: np.ndarray) -> np.ndarray:
 
     backdrop = _corner_colour(small)
     if backdrop is None:
-        return everything
+        return _enlarged(~_strips(small), width, height)
     distance = np.sqrt(np.square(small - backdrop).mean(axis=2)).astype(np.float32)
     level, _ = cv2.threshold(
         np.clip(distance, 0, 255).astype(np.uint8), 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU
@@ -47,8 +53,46 @@ def estimate_foreground(image: np.ndarray) -> np.ndarray:
     part = _largest_filled(distance > max(0.6 * level, 2 * MOST_CORNER_DISTANCE / 3))
     if not _believable(part, distance):
         return everything
+    return _enlarged(part, width, height)
+
+
+def _enlarged(part: np.ndarray, width: int, height: int) -> np.ndarray:
     full = cv2.resize(part.astype(np.uint8), (width, height), interpolation=cv2.INTER_LINEAR)
     return full > 0
+
+
+def _strips(image: np.ndarray) -> np.ndarray:
+    """Backdrop beyond straight or ragged edges of the part, side by side of the frame."""
+    found = np.zeros(image.shape[:2], dtype=bool)
+    for turns in range(4):
+        turned = np.rot90(image, turns)
+        found |= np.rot90(_strip_at_top(turned), -turns)
+    return found if found.mean() <= MOST_STRIP_SHARE else np.zeros_like(found)
+
+
+def _strip_at_top(image: np.ndarray) -> np.ndarray:
+    """The even region that hangs on the frame's upper side; empty where it is no backdrop."""
+    nothing = np.zeros(image.shape[:2], dtype=bool)
+    colour = np.median(image[0], axis=0)
+    near = (np.abs(image - colour).max(axis=2) < MOST_CORNER_DISTANCE).astype(np.uint8)
+    if near[0].mean() < LEAST_STRIP_SHARE_OF_SIDE:
+        return nothing
+    _, pieces = cv2.connectedComponents(near, connectivity=4)
+    touching = np.unique(pieces[0][near[0] > 0])
+    strip = np.isin(pieces, touching) & (near > 0)
+    # the ramp that the blur makes of a sharp edge belongs to neither side
+    ramp = cv2.dilate(strip.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
+    rest = ~ramp
+    if strip.mean() < LEAST_STRIP_DEPTH or rest.mean() < 1 - MOST_STRIP_SHARE:
+        return nothing
+    level = image.mean(axis=2)
+    beyond = cv2.dilate(ramp.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
+    step = np.abs(float(np.median(level[beyond & rest])) - float(np.median(level[strip])))
+    even = float(level[strip].std()) < MOST_BACKDROP_SPREAD
+    # a soft dark rim goes on getting lighter behind the ramp; a backdrop has ended there
+    if not even or step < LEAST_STRIP_CONTRAST:
+        return nothing
+    return cv2.erode(ramp.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
 
 
 def _corner_colour(image: np.ndarray) -> np.ndarray | None:

@@ -36,7 +36,8 @@ class ExampleReader:
         return cv2.cvtColor(kept, cv2.COLOR_GRAY2RGB) if kept.ndim == 2 else kept
 
     def foreground(self, example: DefectExample) -> np.ndarray:
-        """(H, W) bool: the user's region of interest where there is one, else an estimate.
+        """(H, W) bool: the user's region of interest where there is one, else an estimate; its
+        defects belong to it, since where a chunk is missing the part should be.
 
         Raises:
             ExampleError: as `image`; or the region of interest is empty.
@@ -73,7 +74,12 @@ class ExampleReader:
 
     def _find_foreground(self, example: DefectExample) -> np.ndarray:
         if example.roi_path is None:
-            return estimate_foreground(self.image(example))
+            part = estimate_foreground(self.image(example))
+            if not part.all():
+                for instance in example.instances:
+                    x1, y1, x2, y2 = instance.box_xyxy
+                    part[y1:y2, x1:x2] |= self.mask(example, instance)
+            return part
         roi = _decode(example.roi_path, cv2.IMREAD_GRAYSCALE) > 127
         _check_size(example.roi_path, roi, (example.width, example.height), "the image")
         if not roi.any():

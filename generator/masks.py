@@ -37,6 +37,12 @@ class PlannerSettings(StrictModel):
     recombine: float = Field(
         0.25, ge=0, le=1, description="share of the real shapes that are blended with a second one"
     )
+    invented_most_px: int = Field(
+        96,
+        ge=0,
+        description="longer side up to which a defect's shape may be replaced by a procedural or "
+        "recombined one, pixels; a larger one keeps its own, as only real texture fills it well",
+    )
     least_scale: float = Field(0.7, gt=0, le=1, description="least size relative to the real one")
     most_scale: float = Field(1.4, ge=1, le=4, description="largest size relative to the real one")
     least_fit_scale: float = Field(
@@ -213,6 +219,8 @@ class DraftPlanner:
         self, model: RealShape, known: _ClassShapes, rng: np.random.Generator
     ) -> tuple[np.ndarray, str | None, set[str]]:
         """Mask of the model's box size, who lent it (None: procedural), and every source."""
+        if max(model.mask.shape) > self.settings.invented_most_px:
+            return model.mask, model.example.id, {model.example.id}
         if rng.random() >= self.settings.real_share:
             return procedural_mask(model, rng), None, set()
         sources = {model.example.id}

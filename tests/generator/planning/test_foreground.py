@@ -20,12 +20,22 @@ def test_a_part_on_a_uniform_backdrop(backdrop, part):
     assert (found & truth).sum() / (found | truth).sum() > 0.95
 
 
-def test_a_surface_with_uneven_light_or_dark_rims_is_all_part():
+def test_an_even_strip_behind_a_sharp_edge_is_backdrop():
+    rng = np.random.default_rng(1)
+    grey = rng.normal(140, 6, (160, 300))
+    grey[:, :14] = 12
+    grey[148:] = 12
+    found = estimate_foreground(np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2))
+    assert not found[:, :11].any() and not found[151:].any()
+    assert found[:145, 17:].all()
+
+
+def test_a_surface_with_uneven_light_or_soft_rims_is_all_part():
     rng = np.random.default_rng(1)
     y, x = np.mgrid[0:160, 0:300]
     vignette = 200 - 0.006 * ((x - 150) ** 2 + 2 * (y - 80) ** 2) + rng.normal(0, 5, (160, 300))
     rims = rng.normal(140, 6, (160, 300))
-    rims[:, :14] = rims[:, -14:] = 12
+    rims *= np.clip(0.1 + x / 60, 0, 1) * np.clip(0.1 + (299 - x) / 60, 0, 1)
     flat = np.full((160, 300), 90.0)
     for grey in (vignette, rims, flat):
         image = np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[..., None], 3, axis=2)

@@ -81,6 +81,14 @@ def test_drafts_keep_their_contract(train):
     assert "procedural" in kinds and len(kinds) > 3
 
 
+def test_a_large_defect_keeps_its_own_shape_and_texture(train):
+    """Chips are about 40 px long, pits under 20: only the pits may be invented."""
+    planner = DraftPlanner(train, CLASSES, PlannerSettings(real_share=0, invented_most_px=25))
+    for k in range(8):
+        assert planner.plan(request("chip", k)).paste is not None
+        assert planner.plan(request("pit", k)).paste is None
+
+
 def test_grey_stays_grey(pasted):
     for draft in pasted:
         for picture in (draft.image, draft.paste, draft.context):
