@@ -6,7 +6,7 @@ import typer
 
 from augmentor.cli.console import Console, DebugOption, JsonOption, command
 from augmentor.cli.errors import EXIT_SHORT
-from augmentor.cli.options import ProjectOption
+from augmentor.cli.options import ProjectOption, open_here
 
 
 def build(
@@ -33,10 +33,13 @@ def build(
     """Train and sample what is missing, filter, mix at a ratio, register in FiftyOne, export."""
     with command(json, debug) as console:
         from augmentor.workflows.build import build_dataset, with_mix
-        from augmentor.workflows.project import open_project
 
         opened = with_mix(
-            open_project(project), ratio=ratio, generators=generator, balance=balance, seed=seed
+            open_here(project, console),
+            ratio=ratio,
+            generators=generator,
+            balance=balance,
+            seed=seed,
         )
         built = build_dataset(opened, console)
         show(console, built.summary)

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from augmentor.cli.console import DebugOption, JsonOption, command
-from augmentor.cli.options import ProjectOption
+from augmentor.cli.options import ProjectOption, open_here
 
 
 def evaluate(
@@ -28,10 +28,9 @@ def evaluate(
     """Train detectors on each arm and report the gain over real images alone."""
     with command(json, debug) as console:
         from augmentor.workflows.evaluate import evaluate_project
-        from augmentor.workflows.project import open_project
 
         evaluated = evaluate_project(
-            open_project(project),
+            open_here(project, console),
             console,
             arms=arms.split(",") if arms else None,
             seeds=seeds,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from augmentor.cli.console import DebugOption, JsonOption, command
-from augmentor.cli.options import ProjectOption
+from augmentor.cli.options import ProjectOption, open_here
 
 
 class Format(StrEnum):
@@ -33,8 +33,7 @@ def export(
     """Write the mixed dataset, with its provenance, for other tools."""
     with command(json, debug) as console:
         from augmentor.workflows.export import export_project
-        from augmentor.workflows.project import open_project
 
-        folder = export_project(open_project(project), layout.value, to, console)
+        folder = export_project(open_here(project, console), layout.value, to, console)
         console.text(f"Written: {folder}")
         console.result({"format": layout.value, "folder": str(folder)})

@@ -55,6 +55,13 @@ def import_(
     mask_threshold: Annotated[
         int, typer.Option(min=0, max=254, help="Mask pixels above this grey level are defect.")
     ] = 127,
+    roi: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where the part is, in white: one picture for a fixed camera, or a folder with "
+            "one for each image, named like it. Default: estimated."
+        ),
+    ] = None,
     project: Annotated[
         Path | None, typer.Option(help="Folder for the project. Default: ./NAME")
     ] = None,
@@ -70,7 +77,11 @@ def import_(
         imported = import_project(
             name,
             SourceConfig(
-                path=source, layout=layout.value, on_bad=on_bad.value, mask_threshold=mask_threshold
+                path=source,
+                layout=layout.value,
+                on_bad=on_bad.value,
+                mask_threshold=mask_threshold,
+                roi=roi,
             ),
             SplitConfig(seed=seed, val=val, test=test, shots=shots, group_by=group_by),
             folder,

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from augmentor.cli.console import DebugOption, JsonOption, command
-from augmentor.cli.options import ProjectOption
+from augmentor.cli.options import ProjectOption, open_here
 
 
 def review(
@@ -22,10 +22,9 @@ def review(
 ) -> None:
     """Open the FiftyOne App; tag a sample `rejected` and the next build leaves it out."""
     with command(json, debug) as console:
-        from augmentor.workflows.project import open_project
         from augmentor.workflows.review import open_app
 
-        name = dataset or open_project(project).mixed_name
+        name = dataset or open_here(project, console).mixed_name
         session = open_app(name, port=port, address=address)
         console.text(f"{name}: {session.url}")
         console.text(

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from augmentor.cli.console import DebugOption, JsonOption, command
-from augmentor.cli.options import ProjectOption
+from augmentor.cli.options import ProjectOption, open_here
 
 
 def sample(
@@ -23,10 +23,9 @@ def sample(
 ) -> None:
     """Add samples to the pool, each with a mask, scores and a verdict."""
     with command(json, debug) as console:
-        from augmentor.workflows.project import open_project
         from augmentor.workflows.sampling import add_samples
 
-        opened = open_project(project)
+        opened = open_here(project, console)
         added = add_samples(opened, generator or opened.config.recipe, number, class_name, console)
         console.table(
             f"Added to {added.pool}",

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from augmentor.cli.console import DebugOption, JsonOption, command
-from augmentor.cli.options import ProjectOption
+from augmentor.cli.options import ProjectOption, open_here
 
 
 def train(
@@ -20,10 +20,9 @@ def train(
     """Fine-tune a generator on the train split; killed and repeated, it continues."""
     with command(json, debug) as console:
         from augmentor.workflows.generators import train_recipe
-        from augmentor.workflows.project import open_project
         from generator.config import load_recipe
 
-        opened = open_project(project)
+        opened = open_here(project, console)
         loaded = load_recipe(recipe or opened.config.recipe)
         folder, worked = train_recipe(opened, loaded, console)
         if not worked:

@@ -19,6 +19,7 @@ from augmentor.errors import ProjectError, SourceError, disk_errors
 from augmentor.importers.detect import choose
 from augmentor.importers.read import Progress, Reading, read_all
 from augmentor.importers.report import build_report, refusal, report_done
+from augmentor.importers.roi import check_roi, with_roi
 from augmentor.importers.scan import Tree
 from augmentor.importers.similar import (
     GROUP_BY_SIMILAR,
@@ -69,6 +70,7 @@ def import_source(
     val: float = 0.2,
     test: float = 0.2,
     mask_threshold: int = 127,
+    roi: Path | None = None,
     on_progress: Progress | None = None,
 ) -> ImportOutcome:
     """Read a folder of real images into a project.
@@ -87,6 +89,8 @@ def import_source(
             word `similar`: near-identical photographs are never separated (importers/similar.py).
         val, test: shares of each class.
         mask_threshold: mask values above it are defect, 0 to 254.
+        roi: where the part is (importers/roi.py): a picture for all images of its size, or a
+            folder with one for each image. None: estimated.
         on_progress: called with (images done, images in all).
 
     Raises:
@@ -102,7 +106,14 @@ def import_source(
         raise SourceError(f"--mask-threshold must be from 0 to 254, got {mask_threshold}.")
     assign([], seed=seed, val=val, test=test, shots=shots)  # refuse bad shares before the long part
     tree = Tree(source)
-    settings = {**arguments, "layout": layout, "on_bad": on_bad, "mask_threshold": mask_threshold}
+    settings: dict[str, Any] = {
+        **arguments,
+        "layout": layout,
+        "on_bad": on_bad,
+        "mask_threshold": mask_threshold,
+    }
+    if roi is not None:
+        settings["roi"] = [[str(p), *file_facts(p).values()] for p in check_roi(roi)]
     inputs = _fingerprint(tree, settings)
     done = report_done(data_dir, inputs)
     if done is not None:
@@ -117,6 +128,12 @@ def import_source(
         few = len(reading.records) <= MOST_COMPARED
         pairs = similar_pairs([reading.looks[r.id] for r in reading.records]) if few else None
         records = _split(reading, tree, arguments, pattern, pairs)
+        if roi is not None:
+            records, without = with_roi(records, roi, tree.root, data_dir)
+            reading.notes.append(
+                f"The region of interest is {roi}; {without} images are not in it, for those the "
+                "part is estimated."
+            )
         report = build_report(tree, scan, reading, records, head, on_bad, pairs)
         if report["status"] != "done":
             write_json(data_dir / REPORT, report)

@@ -93,6 +93,10 @@ def build_dataset(project: Project, reporter: Reporter) -> Built:
         balance=mix_config.balance,
         shares=project.shares,
     )
+    reporter.say(
+        f"Train split: {sum(plan.available.values())} defect and {plan.clean} clean images; ratio "
+        f"{plan.ratio:g} asks for {plan.synthetic} synthetic ones of {', '.join(project.shares)}"
+    )
     rejected = fiftyone_io.reviewed_rejections(project.mixed_name)
     pools, fingerprints = _pools(project, plan, rejected, reporter)
     mix = select(plan, pools, seed=mix_config.seed, rejected_ids=rejected)

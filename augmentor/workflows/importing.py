@@ -48,7 +48,10 @@ def import_project(
         SourceError: the folder can't be read as asked, or holds bad files and `on_bad` is `error`.
         ProjectError: `folder` is already another project.
     """
-    source = source.model_copy(update={"path": source.path.expanduser().resolve()})
+    absolute = {"path": source.path.expanduser().resolve()}
+    if source.roi is not None:
+        absolute["roi"] = source.roi.expanduser().resolve()
+    source = source.model_copy(update=absolute)
     _refuse_another(folder, name, source, split)
     outcome = import_source(
         source.path,
@@ -61,6 +64,7 @@ def import_project(
         val=split.val,
         test=split.test,
         mask_threshold=source.mask_threshold,
+        roi=source.roi,
         on_progress=lambda done, total: reporter.progress("Reading images", done, total),
     )
     if (folder / FILE_NAME).is_file():

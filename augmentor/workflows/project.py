@@ -31,6 +31,9 @@ class SourceConfig(StrictModel):
     mask_threshold: int = Field(
         127, ge=0, le=254, description="mask pixels above this grey level are defect"
     )
+    roi: Path | None = Field(
+        None, description="where the part is: one picture, or a folder with one for each image"
+    )
 
 
 class SplitConfig(StrictModel):
