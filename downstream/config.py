@@ -56,6 +56,13 @@ class ExperimentConfig(BaseModel):
         description="longer side of the images in px; the shorter one is padded",
     )
     detection_batch: int = Field(16, ge=1, le=1024, description="images per step")
+    detection_most_clean: float = Field(
+        0.25,
+        ge=0,
+        le=1,
+        description="largest share of images without a defect among those trained on; where there "
+        "are more, each defect image is seen more often, in every arm alike",
+    )
     detection_lr: float = Field(
         0.002, gt=0, le=1, description="peak learning rate of AdamW; cosine to 1 % after warm-up"
     )
@@ -128,6 +135,7 @@ class ExperimentConfig(BaseModel):
         """The settings that a run of `task` depends on, and no others: they enter its key."""
         if task == "detection":
             names = ["detector", "detection_steps", "detection_px", "detection_batch"]
+            names += ["detection_most_clean"]
             names += ["detection_lr", "select"]
         else:
             names = ["classifier", "classification_steps", "classification_px"]

@@ -231,7 +231,8 @@ def _notes(
     if "detection" in config.tasks:
         notes.append(
             f"Detectors took {config.detection_steps} steps of {config.detection_batch} images at "
-            f"{config.detection_px} px in every arm; a short training flatters every arm with more "
+            f"{config.detection_px} px in every arm, at most {config.detection_most_clean:.0%} of "
+            "them without a defect; a short training flatters every arm with more "
             "images, so look at the loss curves before a gain is claimed."
         )
     if "classification" in config.tasks:

@@ -9,7 +9,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from copy import deepcopy
 from itertools import islice
@@ -47,25 +47,38 @@ RAM_FOR_IMAGES = 2 * 2**30
 
 
 class StepSampler(Sampler[int]):
-    """Endless shuffles of `n` images, handed out in portions of `portion` indices.
+    """Endless shuffles, handed out in portions of `portion` indices, with clean images held back.
 
-    Every image is seen once before any is seen again, whatever the portion; the last images of one
-    shuffle share a batch with the first of the next, so each batch is full.
+    Defect and clean images are shuffled apart; of each kind every image is seen once before any is
+    seen again, whatever the portion. A draw is a clean image with the probability `most_clean`, or
+    their share of the set where that is lower: thousands of good parts beside a few defects would
+    otherwise leave most batches without anything to detect.
+
+    Args:
+        clean: for each image, whether it has no defect.
+        most_clean: largest share of clean images among the draws, 0 to 1.
+        portion: length.
+        seed: of the shuffles.
     """
 
-    def __init__(self, n: int, portion: int, seed: int) -> None:
-        self.n, self.portion = n, portion
+    def __init__(self, clean: Sequence[bool], most_clean: float, portion: int, seed: int) -> None:
+        flags = np.asarray(clean, dtype=bool)
+        self.kinds = (np.flatnonzero(~flags), np.flatnonzero(flags))
+        natural = float(flags.mean())
+        self.clean_share = natural if natural == 1 else min(natural, most_clean)
+        self.portion = portion
         self.rng = np.random.default_rng(seed)
-        self.queue: list[int] = []
+        self.queues: tuple[list[int], list[int]] = ([], [])
 
     def __len__(self) -> int:
         return self.portion
 
     def __iter__(self) -> Iterator[int]:
         for _ in range(self.portion):
-            if not self.queue:
-                self.queue = self.rng.permutation(self.n).tolist()
-            yield self.queue.pop()
+            kind = int(self.rng.random() < self.clean_share)
+            if not self.queues[kind]:
+                self.queues[kind].extend(self.rng.permutation(self.kinds[kind]).tolist())
+            yield self.queues[kind].pop()
 
 
 class _ManifestLabels(_Dataset):
@@ -136,6 +149,7 @@ class Plan:
         self.val, self.seed, self.rtdetr, self.on_step = val, seed, rtdetr, on_step
         self.steps, self.batch = config.detection_steps, config.detection_batch
         self.check = config.select == "val"
+        self.most_clean = config.detection_most_clean
         self.portion = math.ceil(self.steps / CHECKS)
         self.workers = min(8, os.cpu_count() or 1)
         self.cpu_bf16 = False
@@ -147,6 +161,11 @@ class Plan:
             "channels": 3,
             "labels": {str(item.image): _label(item) for item in [*train, *val]},
         }
+
+    def sampler(self, files: Sequence[str], portion: int) -> StepSampler:
+        """The order in which `files` are trained on."""
+        clean = [len(self.data["labels"][file]["cls"]) == 0 for file in files]
+        return StepSampler(clean, self.most_clean, portion, self.seed)
 
 
 class ByStep(_Trainer):
@@ -183,7 +202,7 @@ class ByStep(_Trainer):
         return InfiniteDataLoader(
             dataset=dataset,
             batch_size=batch_size,
-            sampler=StepSampler(len(dataset), portion, self.plan.seed) if train else None,
+            sampler=self.plan.sampler(dataset.im_files, portion) if train else None,
             num_workers=0 if self.device.type == "cpu" or not train else self.plan.workers,
             collate_fn=dataset.collate_fn,
             worker_init_fn=seed_worker,

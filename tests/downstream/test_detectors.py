@@ -122,11 +122,24 @@ def test_best_on_val_is_kept(blobs: Path, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_every_image_once_before_any_twice() -> None:
-    sampler = by_step.StepSampler(5, 4, seed=1)
+    sampler = by_step.StepSampler([False] * 5, 0.25, 4, seed=1)
     drawn = [index for _ in range(5) for index in sampler]
     assert len(sampler) == 4 and len(drawn) == 20
     assert all(sorted(drawn[k : k + 5]) == [0, 1, 2, 3, 4] for k in range(0, 20, 5))
     assert drawn[:5] != drawn[5:10]
+
+
+def test_many_clean_images_are_held_back_and_few_are_not() -> None:
+    clean = [False] * 10 + [True] * 190
+    drawn = list(by_step.StepSampler(clean, 0.25, 4000, seed=0))
+    share = sum(clean[k] for k in drawn) / len(drawn)
+    assert abs(share - 0.25) < 0.03
+    seen = [drawn.count(k) for k in range(10)]
+    assert max(seen) - min(seen) <= 1, "every defect image is seen as often as any other"
+    few = [False] * 90 + [True] * 10
+    drawn = list(by_step.StepSampler(few, 0.25, 4000, seed=0))
+    assert abs(sum(few[k] for k in drawn) / len(drawn) - 0.1) < 0.03
+    assert set(by_step.StepSampler([True] * 3, 0.25, 30, seed=0)) == {0, 1, 2}
 
 
 def test_unknown_and_missing_detector(tmp_path: Path) -> None:
