@@ -194,11 +194,6 @@ def _side_by_side(
 
 
 def _child(run: Run, export: Export, config: ExperimentConfig, steps: Any) -> None:
-    import os
-
-    import torch
-
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // config.jobs))
     try:
         execute(run, export, config, lambda done, total: steps.put((run.key, done)))
     except RunError:

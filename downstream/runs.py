@@ -118,6 +118,7 @@ def execute(
     log = run.folder / "log.txt"
     write_text(log, f"{run.name}\n")
     started, cpu = time.monotonic(), _cpu_seconds()
+    pin_threads(config.jobs)
     try:
         outcome = _train(run, export, config, on_step)
         result = _measure(run, export, outcome)
@@ -134,6 +135,18 @@ def execute(
     }
     write_json(run.folder / "result.json", result)
     return result
+
+
+def pin_threads(jobs: int) -> None:
+    """Give torch its share of the cores, the same one for every run.
+
+    Ultralytics sets the number of threads for the whole process, and sums of floats depend on it:
+    a run would come out otherwise after a detector than in a process that was started anew.
+    """
+    import torch
+
+    cores = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
+    torch.set_num_threads(max(1, cores // jobs))
 
 
 def read_predictions(run: Run, split: Split) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from downstream.dataset import read_export
 from downstream.errors import RunError, SettingsError
 from downstream.experiment import read_report, run_experiment
 from downstream.report import format_table
-from downstream.runs import plan_runs
+from downstream.runs import pin_threads, plan_runs
 
 SETTINGS: dict[str, Any] = {
     "seeds": 2,
@@ -187,3 +187,19 @@ def test_settings_that_do_not_fit(make_export: Callable[..., Path], tmp_path: Pa
     assert report["tasks"] == ["classification"] and report["baseline"] is None
     assert "detection was not evaluated" in report["notes"][0]
     assert report["verdict"] == "There is nothing to compare."
+
+
+def test_every_run_has_the_same_threads_whatever_ran_before(monkeypatch) -> None:
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        monkeypatch.setenv("OMP_NUM_THREADS", "2")
+        for left_behind in (1, 2):
+            torch.set_num_threads(left_behind)  # as ultralytics leaves it
+            pin_threads(jobs=1)
+            assert torch.get_num_threads() == 2
+        pin_threads(jobs=4)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
