@@ -10,6 +10,7 @@ from augmentor.workflows.importing import Imported, import_project
 from augmentor.workflows.project import Project, SourceConfig, SplitConfig, save_project
 from augmentor.workflows.reporting import Reporter
 from downstream.config import ExperimentConfig
+from generator.masks import PlannerSettings
 
 RECIPE = "compact-quick"
 SHOTS = 12
@@ -56,5 +57,7 @@ def walk(folder: Path, seed: int, reporter: Reporter) -> Walked:
 
 
 def _with_short_settings(project: Project) -> Project:
-    update = {"recipe": RECIPE, "evaluate": EVALUATION}
+    # a network trained so briefly needs a real defect's texture to start from
+    masks = PlannerSettings(real_share=1.0, recombine=0.0)
+    update = {"recipe": RECIPE, "evaluate": EVALUATION, "masks": masks}
     return save_project(project.folder, project.config.model_copy(update=update))
