@@ -21,6 +21,7 @@ from downstream.config import ExperimentConfig
 from downstream.experiment import run_experiment
 from downstream.report import format_table
 from generator.config import parse
+from generator.files import read_lines
 from generator.records import DefectExample
 
 ARMS = ("real", "classical", "copy-paste", "mixed")
@@ -96,9 +97,7 @@ def _write_arms(project: Project, arms: Sequence[str], reporter: Reporter) -> Pa
     stamp = project.dataset / STAMP
     if not stamp.is_file():
         raise ProjectError("There is no mixed dataset yet; build it: augment build --ratio 0.5")
-    lines = [
-        json.loads(line) for line in (project.dataset / "manifest.jsonl").read_text().splitlines()
-    ]
+    lines = read_lines(project.dataset / "manifest.jsonl")
     records = load_records(project.data)
     train = [r for r in records if r.split == "train"]
     chosen = [(line["generator"], line["id"]) for line in lines if line["kind"] == "synthetic"]

@@ -1,6 +1,5 @@
 """Export: the mixed dataset for other tools."""
 
-import json
 from pathlib import Path
 
 from augmentor.errors import ProjectError
@@ -10,6 +9,7 @@ from augmentor.workflows.build import STAMP, pool_samples
 from augmentor.workflows.generators import read_samples
 from augmentor.workflows.project import Project
 from augmentor.workflows.reporting import Reporter
+from generator.files import read_lines
 
 
 def export_project(project: Project, layout: Format, to: Path | None, reporter: Reporter) -> Path:
@@ -20,8 +20,7 @@ def export_project(project: Project, layout: Format, to: Path | None, reporter: 
     """
     if not (project.dataset / STAMP).is_file():
         raise ProjectError("There is no mixed dataset yet; build it: augment build --ratio 0.5")
-    manifest = project.dataset / "manifest.jsonl"
-    lines = [json.loads(line) for line in manifest.read_text().splitlines()]
+    lines = read_lines(project.dataset / "manifest.jsonl")
     ids = {line["id"] for line in lines}
     chosen = [(line["generator"], line["id"]) for line in lines if line["kind"] == "synthetic"]
     records = [r for r in load_records(project.data) if r.id in ids]
