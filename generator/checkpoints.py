@@ -4,6 +4,7 @@ Tensors are safetensors, the rest is JSON; a pickle is never written and never r
 """
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,21 +16,33 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from generator.errors import CheckpointError, ExampleError, WeightsError
-from generator.files import sha256_of_file, write_atomic
+from generator.files import sha256_of_file, write_atomic, write_json
 from generator.records import DefectExample
 
 RECIPE = "recipe.yaml"
 WEIGHTS = "weights.safetensors"
 DATA = "data.json"
 METRICS = "metrics.jsonl"
+VALIDATION = "validation.jsonl"
+FEATURES = "features"
+"""Folder of the feature extractor that validation trains where none is on disk."""
 SAMPLES = "samples"
 DONE = "done.json"
+SHELF = "checkpoints"
+"""Folder of the checkpoints in the middle of a training that were asked to be kept."""
+LORA, TEXT_LORA = "lora", "text_lora"
+CONTROLNET = "controlnet"
+INVERSION = "textual_inversion"
+EXPORTS = (LORA, TEXT_LORA, CONTROLNET, INVERSION)
+"""Folders of what plain diffusers reads: adapters of the denoiser and of the text encoder, a
+ControlNet, learnt tokens."""
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 
 
 @dataclass(frozen=True)
 class State:
-    """What resuming needs. `tensors` holds `weight.*`, `average.*` and `optimizer.*`."""
+    """What resuming needs. `tensors` holds `weight.*`, `average.*`, `optimizer.*` and, for
+    fp16, `scaler.*`."""
 
     key: str
     step: int
@@ -43,12 +56,14 @@ class State:
         trained: Mapping[str, Tensor],
         average: Mapping[str, Tensor],
         optimizer: torch.optim.Optimizer,
+        scaler: Mapping[str, float],
     ) -> "State":
         """The state after `step` steps; it shares memory with what it is taken from."""
         tensors = {f"weight.{name}": p.detach() for name, p in trained.items()}
         tensors |= {f"average.{name}": value for name, value in average.items()}
         for index, slots in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{slot}": value for slot, value in slots.items()}
+        tensors |= {f"scaler.{name}": torch.tensor(value) for name, value in scaler.items()}
         return cls(key, step, tensors)
 
     def restore(
@@ -56,13 +71,15 @@ class State:
         trained: Mapping[str, Tensor],
         average: Mapping[str, Tensor],
         optimizer: torch.optim.Optimizer,
-    ) -> None:
-        """Put the state back where it was taken from."""
+    ) -> dict[str, float]:
+        """Put the state back where it was taken from. Returns the state of the scaler."""
         slots: dict[int, dict[str, Tensor]] = {}
         owners = list(trained.values())
         with torch.no_grad():
             for name, value in self.tensors.items():
                 part, rest = name.split(".", 1)
+                if part == "scaler":
+                    continue
                 if part == "optimizer":
                     index, slot = rest.split(".")
                     if value.ndim:
@@ -73,6 +90,8 @@ class State:
                     (trained if part == "weight" else average)[rest].copy_(value)
         content = optimizer.state_dict()
         optimizer.load_state_dict({"state": slots, "param_groups": content["param_groups"]})
+        scaler = {n: v for n, v in self.tensors.items() if n.startswith("scaler.")}
+        return {name.removeprefix("scaler."): value.item() for name, value in scaler.items()}
 
 
 def state_path(folder: Path) -> Path:
@@ -110,6 +129,22 @@ def save_tensors(
     """Write tensors as safetensors, whole or not at all."""
     packed = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     write_atomic(path, lambda temporary: save_file(packed, temporary, metadata=said))
+
+
+def save_finished(folder: Path, key: str, steps: int, weights: Mapping[str, Tensor]) -> None:
+    """Write the weights, and then the file that vouches for them."""
+    save_tensors(folder / WEIGHTS, weights)
+    found = sha256_of_file(folder / WEIGHTS)
+    write_json(folder / DONE, {"key": key, "weights_sha256": found, "steps": steps})
+
+
+def clear(folder: Path) -> None:
+    """Remove another run's checkpoint, `done.json` first: it vouches for the rest."""
+    for name in (DONE, WEIGHTS, METRICS, VALIDATION):
+        (folder / name).unlink(missing_ok=True)
+    state_path(folder).unlink(missing_ok=True)
+    for name in (SAMPLES, SHELF, *EXPORTS):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def is_done(folder: Path, key: str) -> bool:

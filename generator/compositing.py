@@ -93,6 +93,7 @@ def composite(draft: Draft, painted: np.ndarray, *, feather_px: int = 3) -> Comp
 
     change = image[y1:y2, x1:x2].astype(np.float32) - below
     changed, contrast = _derive(change, below, even, wanted, support)
+    changed = _without_crumbs(changed)
     mask = np.zeros(draft.mask.shape, dtype=bool)
     mask[y1:y2, x1:x2] = changed
     scores = {
@@ -113,6 +114,15 @@ def boxes_of(mask: np.ndarray) -> tuple[Box, ...]:
     return tuple(
         (x, y, x + w, y + h) for x, y, w, h, area in parts if area >= LEAST_PART * parts[0][4]
     )
+
+
+def _without_crumbs(mask: np.ndarray) -> np.ndarray:
+    """A (h, w) bool mask without the parts that `boxes_of` gives no box, so that both agree."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
+    if count < 3:
+        return mask
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    return np.isin(labels, 1 + np.flatnonzero(areas >= LEAST_PART * areas.max()))
 
 
 def _offset(difference: np.ndarray, outside: np.ndarray) -> np.ndarray:

@@ -94,7 +94,7 @@ class Choice(StrictModel):
 class CropSettings(StrictModel):
     """What the network looks at."""
 
-    size_px: int = Field(64, ge=16, le=512, description="side of the network's canvas, pixels")
+    size_px: int = Field(64, ge=16, le=1024, description="side of the network's canvas, pixels")
     least_px: int = Field(
         64, ge=16, description="least side of a window in the image: small defects stay native"
     )
@@ -105,30 +105,85 @@ class CropSettings(StrictModel):
     brightness: float = Field(0.08, ge=0, le=0.5, description="largest change of gain and offset")
     clean_share: float = Field(0.25, ge=0, le=0.9, description="share of defect-free crops")
     whole_image_px: int = Field(
-        64, ge=16, le=512, description="canvas when only image-level labels are known"
+        64, ge=16, le=1024, description="canvas when only image-level labels are known"
+    )
+    centre_px: int | None = Field(
+        None,
+        ge=16,
+        description="train on this square in the middle of images alone, for parts on a backdrop; "
+        "none: on all of them",
     )
 
 
 class TrainSettings(StrictModel):
-    """How long and how fast."""
+    """How long and how fast.
 
-    steps: int = Field(1600, ge=1)
-    batch_size: int = Field(16, ge=1)
+    Lengths, and everything called `*_every`, count optimiser steps; where `epochs` is set, epochs.
+    An epoch is as many steps as it takes to draw each defect instance once on average.
+    """
+
+    steps: int | None = Field(None, ge=1, description="length; 1600 unless `epochs` is set")
+    epochs: int | None = Field(None, ge=1, description="length, instead of `steps`")
+    batch_size: int = Field(16, ge=1, description="examples at once")
+    accumulation: int = Field(
+        1, ge=1, le=1024, description="batches whose gradients make one optimiser step"
+    )
     learning_rate: float = Field(1e-3, gt=0, le=1)
-    warmup_steps: int = Field(50, ge=0)
+    schedule: Literal["cosine", "constant", "milestones"] = "cosine"
+    warmup_steps: int = Field(50, ge=0, description="always optimiser steps")
     final_rate: float = Field(0.02, ge=0, le=1, description="cosine's end, share of the rate")
+    milestones: dict[int, float] = Field(
+        {}, description="learning rate from that step or epoch on; for schedule `milestones`"
+    )
     weight_decay: float = Field(0.01, ge=0, le=1)
     gradient_clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
-    ema_decay: float = Field(0.998, ge=0, lt=1)
-    checkpoint_every: int = Field(100, ge=1, description="steps between states to resume from")
-    log_every: int = Field(25, ge=1, description="steps between lines of metrics.jsonl")
-    sheet_every: int = Field(500, ge=1, description="steps between sample sheets")
+    ema_decay: float = Field(0.998, ge=0, lt=1, description="0 keeps the last weights as they are")
+    variants: int = Field(
+        0, ge=0, le=1024, description="crops an instance, encoded once and kept; 0 cuts fresh ones"
+    )
+    checkpoint_every: int = Field(100, ge=1, description="between states to resume from")
+    keep_checkpoints: int = Field(
+        0, ge=0, description="how many of these can be sampled from later, the newest; 0 is none"
+    )
+    log_every: int = Field(25, ge=1, description="always steps; between lines of metrics.jsonl")
+    sheet_every: int = Field(500, ge=1, description="between sample sheets")
+    validate_every: int = Field(
+        0, ge=0, description="between measurements on fixed seeds; 0 is never"
+    )
+    validate_images: int = Field(8, ge=2, description="samples a class for a measurement")
+    validate_solver: Literal["dpm++2m", "euler", "ddim"] | None = Field(
+        None, description="of sheets and measurements; none: sampling's"
+    )
+    validate_steps: int | None = Field(None, ge=1, le=1000, description="as validate_solver")
+    gradient_checkpointing: bool = Field(
+        False, description="less memory, a third slower; also the last resort when memory runs out"
+    )
+    compile: bool = Field(False, description="torch.compile the repeated blocks; pays on a GPU")
+    deterministic: bool = Field(
+        False, description="only deterministic kernels: the same bits on the same hardware"
+    )
+    tracker: Literal["none", "tensorboard", "wandb", "mlflow"] = "none"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _length(cls, content: Any) -> Any:
+        if isinstance(content, dict) and not content.get("steps") and not content.get("epochs"):
+            return {**content, "steps": 1600}
+        return content
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "TrainSettings":
+        if self.steps is not None and self.epochs is not None:
+            raise ValueError("set steps or epochs, not both")
+        if bool(self.milestones) != (self.schedule == "milestones"):
+            raise ValueError("milestones go with schedule 'milestones', and it with them")
+        return self
 
 
 class SampleSettings(StrictModel):
     """How a defect is painted."""
 
-    solver: Literal["dpm++2m", "heun", "euler"] = "dpm++2m"
+    solver: Literal["dpm++2m", "euler", "ddim"] = "dpm++2m"
     steps: int = Field(12, ge=1, le=1000)
     guidance: float = Field(1.5, ge=1, le=20, description="1 is none")
     guide_against: Literal["nothing", "clean"] = Field(
@@ -143,7 +198,13 @@ class SampleSettings(StrictModel):
     texture: float = Field(
         1.0, ge=0, le=1, description="share of the fine texture given back to scaled-down crops"
     )
-    batch_size: int = Field(16, ge=1)
+    best_of: int = Field(
+        1, ge=1, le=64, description="candidates a sample; the one that changed most stays"
+    )
+    batch_size: int = Field(16, ge=1, description="samples at once; halved when memory runs out")
+    compile: bool = Field(
+        False, description="torch.compile the repeated blocks; pays on a GPU, for thousands"
+    )
 
 
 class Recipe(StrictModel):
@@ -158,7 +219,7 @@ class Recipe(StrictModel):
     conditioning: SerializeAsAny[Choice]
     tuning: SerializeAsAny[Choice]
     objective: SerializeAsAny[Choice]
-    precision: Literal["auto", "fp32", "bf16"] = Field(
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="auto is bf16 where the hardware multiplies in it"
     )
     crops: CropSettings = CropSettings()
@@ -181,11 +242,28 @@ class Recipe(StrictModel):
 
     @model_validator(mode="after")
     def _refuse_impossible(self) -> "Recipe":
+        if reason := _foreign_conditioning(self):
+            raise ValueError(reason)
         for axis in get_args(registry.Axis):
             chosen = registry.method(axis, getattr(self, axis).kind)
             if reason := chosen.refuse(self):
                 raise ValueError(reason)
         return self
+
+
+def _foreign_conditioning(recipe: Recipe) -> str | None:
+    """Why a conditioning says its class in a form that the backbone does not read, or None."""
+    known = registry.methods("conditioning")
+    backbone = registry.method("backbone", recipe.backbone.kind)
+    takes = getattr(backbone, "takes", "class ids")
+    gives = getattr(known[recipe.conditioning.kind], "gives", "class ids")
+    if takes == gives:
+        return None
+    fitting = [name for name in sorted(known) if getattr(known[name], "gives", "") == takes]
+    return (
+        f"backbone {recipe.backbone.kind!r} takes {takes} and conditioning "
+        f"{recipe.conditioning.kind!r} gives {gives}; choose conditioning {' or '.join(fitting)}"
+    )
 
 
 def recipe_names() -> list[str]:

@@ -1,6 +1,10 @@
 """Windows around a defect: the one geometry that training and sampling share."""
 
-from generator.records import Box
+from collections.abc import Sequence
+
+import numpy as np
+
+from generator.records import Box, DefectExample
 
 
 def crop_window(
@@ -26,3 +30,35 @@ def crop_window(
         spans.append((start, start + size))
     (left, right), (top, bottom) = spans
     return left, top, right, bottom
+
+
+def free_windows(
+    defects: Sequence[DefectExample], least_px: int
+) -> list[tuple[DefectExample, Box]]:
+    """Windows without a defect in images with one, by a coarse grid.
+
+    Args:
+        defects: examples with instances.
+        least_px: side of the smallest windows; each next size is twice as large.
+
+    Returns:
+        Each with the example that it lies in.
+    """
+    found = []
+    for example in defects:
+        taken = np.zeros((example.height, example.width), np.int32)
+        for x1, y1, x2, y2 in (i.box_xyxy for i in example.instances):
+            taken[y1:y2, x1:x2] = 1
+        total = np.pad(taken.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+        side = least_px
+        while side <= min(example.width, example.height):
+            # At most 16 x 16 windows of a size, however large the image.
+            step_y = max(side // 2, (example.height - side) // 15, 1)
+            step_x = max(side // 2, (example.width - side) // 15, 1)
+            for y in range(0, example.height - side + 1, step_y):
+                for x in range(0, example.width - side + 1, step_x):
+                    a, b = total[y, x], total[y + side, x + side]
+                    if a + b == total[y, x + side] + total[y + side, x]:
+                        found.append((example, (x, y, x + side, y + side)))
+            side *= 2
+    return found

@@ -3,8 +3,10 @@
 A batch depends on (seed, step) and nothing else, so training resumes at any step.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TypeVar
 
 import numpy as np
@@ -12,14 +14,17 @@ import torch
 from torch import Tensor
 
 from generator.canvas import mask_canvas, scale, to_canvas, to_tensor
-from generator.conditioning import clean_id
+from generator.centre import CentreReader, centred
+from generator.conditioning.conditions import clean_id
 from generator.config import CropSettings
-from generator.crops import crop_window
+from generator.crops import crop_window, free_windows
 from generator.errors import ExampleError, TrainingError
 from generator.images import ExampleReader
 from generator.records import Box, DefectExample, Instance
 
 T = TypeVar("T")
+Crop = tuple[np.ndarray, np.ndarray, int, str]
+"""(S, S, C) float32 pixels, (S, S) uint8 mask, class id, example id."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,16 @@ class Batch:
     class_ids: Tensor
     example_ids: tuple[str, ...]
 
+    @classmethod
+    def joined(cls, parts: Sequence["Batch"]) -> "Batch":
+        """One batch of several."""
+        return cls(
+            torch.cat([part.images for part in parts]),
+            torch.cat([part.masks for part in parts]),
+            torch.cat([part.class_ids for part in parts]),
+            tuple(example for part in parts for example in part.example_ids),
+        )
+
 
 class CropData:
     """Balanced batches of crops around defects, and of the bare surface.
@@ -46,9 +61,19 @@ class CropData:
     """
 
     def __init__(
-        self, examples: Sequence[DefectExample], classes: Sequence[str], crops: CropSettings
+        self,
+        examples: Sequence[DefectExample],
+        classes: Sequence[str],
+        crops: CropSettings,
+        channels: int | None = None,
     ) -> None:
         """Check the examples.
+
+        Args:
+            examples: of the train split.
+            classes: defect classes; their order numbers them.
+            crops: what the network looks at.
+            channels: 1 or 3; default: 1 if all images are grey.
 
         Raises:
             ExampleError: a class is unknown, or some defect images have instances and others not.
@@ -56,11 +81,16 @@ class CropData:
         """
         self.classes = tuple(classes)
         self.crops = crops
-        self.channels = 1 if all(e.grey for e in examples) else 3
-        self.reader = ExampleReader()
+        self.channels = channels or (1 if all(e.grey for e in examples) else 3)
+        self.reader: ExampleReader | CentreReader = ExampleReader()
+        self.notes: tuple[str, ...] = ()
         defects = [e for e in examples if not e.is_clean]
         self.whole = bool(defects) and not any(e.instances for e in defects)
         _check(examples, self.classes, self.whole)
+        if crops.centre_px:
+            cut = centred(examples, crops.centre_px)
+            self.reader, self.notes = cut.reader, cut.notes
+            examples, defects = cut.examples, [e for e in cut.examples if not e.is_clean]
         self.clean = [e for e in examples if e.is_clean]
         self.instances: list[list[tuple[DefectExample, Instance]]] = [
             [(e, i) for e in defects for i in e.instances if i.class_name == name]
@@ -70,9 +100,10 @@ class CropData:
         seen = self.images if self.whole else self.instances
         if absent := [n for n, members in zip(self.classes, seen, strict=True) if not members]:
             raise TrainingError(
-                f"No training example of {', '.join(absent)}; import more, or take the class out."
+                f"{' '.join((*self.notes, 'No training example of'))} {', '.join(absent)}; import "
+                "more, or take the class out."
             )
-        self.regions = [] if self.clean or self.whole else _free_windows(defects, crops.least_px)
+        self.regions = [] if self.clean or self.whole else free_windows(defects, crops.least_px)
         self._masks: dict[tuple[str, Instance], np.ndarray] = {}
 
     @property
@@ -94,33 +125,75 @@ class CropData:
         """Side of the canvas, pixels."""
         return self.crops.whole_image_px if self.whole else self.crops.size_px
 
+    @property
+    def instance_count(self) -> int:
+        """Defect instances, or defect images where no place is known: what an epoch goes over."""
+        return sum(
+            len(self.images[k] if self.whole else self.instances[k]) for k in self._class_ids
+        )
+
+    @property
+    def _class_ids(self) -> range:
+        return range(len(self.classes))
+
+    def draw_classes(self, rng: np.random.Generator, size: int) -> list[int]:
+        """Class ids of a batch: the clean share first, then defect classes, all equally likely."""
+        share = self.crops.clean_share if self.clean_source != "none" else 0
+        clean_count = int(rng.random() < share) if size == 1 else min(round(share * size), size - 1)
+        drawn = rng.integers(len(self.classes), size=size - clean_count)
+        return [clean_id(self.classes)] * clean_count + [int(k) for k in drawn]
+
     def batch(self, step: int, seed: int, batch_size: int) -> Batch:
         """The batch of a step."""
         rng = np.random.default_rng([seed, step])
-        share = self.crops.clean_share if self.clean_source != "none" else 0
-        clean_count = round(share * batch_size)
-        if batch_size > 1 or share == 0:
-            clean_count = min(clean_count, batch_size - 1)
-        draws = [(self._clean if k < clean_count else self._defect)(rng) for k in range(batch_size)]
-        images, masks, class_ids, ids = zip(*draws, strict=True)
-        return Batch(
-            images=to_tensor(np.stack(images)),
-            masks=torch.from_numpy(np.stack(masks)[:, None].astype(np.float32) / 255),
-            class_ids=torch.tensor(class_ids),
-            example_ids=ids,
-        )
+        wanted = self.draw_classes(rng, batch_size)
+        return _stack([self._crop(class_id, None, rng) for class_id in wanted])
 
-    def _defect(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, int, str]:
-        class_id = int(rng.integers(len(self.classes)))
+    def bank(self, seed: int, variants: int, at_once: int) -> Iterator[Batch]:
+        """Every instance cut and turned `variants` times, and clean crops in the share that
+        batches have of them, in batches of `at_once`, each cut when it is asked for: thousands of
+        crops are gigabytes."""
+        jobs = [
+            (class_id, k)
+            for class_id in self._class_ids
+            for k in range(len((self.images if self.whole else self.instances)[class_id]))
+            for _ in range(variants)
+        ]
+        share = self.crops.clean_share if self.clean_source != "none" else 0
+        jobs += [(clean_id(self.classes), 0)] * math.ceil(len(jobs) * share / (1 - share))
+        crops = (
+            self._crop(class_id, k, np.random.default_rng([seed, number, 1]))
+            for number, (class_id, k) in enumerate(jobs)
+        )
+        while few := list(islice(crops, at_once)):
+            yield _stack(few)
+
+    def class_crops(self, class_id: int, count: int, seed: int) -> Batch:
+        """`count` crops of a class, its instances in turn."""
+        members = len((self.images if self.whole else self.instances)[class_id])
+        rngs = [np.random.default_rng([seed, class_id, k, 3]) for k in range(count)]
+        return _stack([self._crop(class_id, k % members, rng) for k, rng in enumerate(rngs)])
+
+    def _crop(self, class_id: int, member: int | None, rng: np.random.Generator) -> Crop:
+        """A crop of a class: of its instance (or image) number `member`, or of any."""
+        if class_id == clean_id(self.classes):
+            return self._clean(rng)
         if self.whole:
-            return self._whole(self.images[class_id], class_id, rng)
-        example, instance = _pick(self.instances[class_id], rng)
+            images = self.images[class_id]
+            return self._whole(images if member is None else [images[member]], class_id, rng)
+        instances = self.instances[class_id]
+        example, instance = _pick(instances, rng) if member is None else instances[member]
+        return self._defect(class_id, example, instance, rng)
+
+    def _defect(
+        self, class_id: int, example: DefectExample, instance: Instance, rng: np.random.Generator
+    ) -> Crop:
         window = self._window(example, instance, rng)
         canvas = to_canvas(_at(self._pixels(example), window), self.crops.size_px)
         mask = self._mask_canvas(example, instance, window)
         return (*self._vary(canvas, mask, rng), class_id, example.id)
 
-    def _clean(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, int, str]:
+    def _clean(self, rng: np.random.Generator) -> Crop:
         class_id = clean_id(self.classes)
         if self.whole:
             return self._whole(self.clean, class_id, rng)
@@ -143,7 +216,7 @@ class CropData:
 
     def _whole(
         self, members: Sequence[DefectExample], class_id: int, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray, int, str]:
+    ) -> Crop:
         example = _pick(members, rng)
         pixels = scale(self._pixels(example), (self.canvas_px, self.canvas_px))
         mask = np.full(pixels.shape[:2], 255, np.uint8)
@@ -192,6 +265,16 @@ class CropData:
         return varied, np.ascontiguousarray(mask)
 
 
+def _stack(crops: Sequence[Crop]) -> Batch:
+    images, masks, class_ids, ids = zip(*crops, strict=True)
+    return Batch(
+        images=to_tensor(np.stack(images)),
+        masks=torch.from_numpy(np.stack(masks)[:, None].astype(np.float32) / 255),
+        class_ids=torch.tensor(class_ids),
+        example_ids=ids,
+    )
+
+
 def _check(examples: Sequence[DefectExample], classes: tuple[str, ...], whole: bool) -> None:
     defects = [e for e in examples if not e.is_clean]
     if not defects:
@@ -214,30 +297,6 @@ def _check(examples: Sequence[DefectExample], classes: tuple[str, ...], whole: b
             f"({', '.join(bare[:3])}{', ...' if len(bare) > 3 else ''}); label them, or import "
             "with --on-bad skip."
         )
-
-
-def _free_windows(
-    defects: Sequence[DefectExample], least_px: int
-) -> list[tuple[DefectExample, Box]]:
-    """Windows without a defect in images with one, the largest that a coarse grid finds."""
-    found = []
-    for example in defects:
-        taken = np.zeros((example.height, example.width), np.int32)
-        for x1, y1, x2, y2 in (i.box_xyxy for i in example.instances):
-            taken[y1:y2, x1:x2] = 1
-        total = np.pad(taken.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-        side = least_px
-        while side <= min(example.width, example.height):
-            # At most 16 x 16 windows of a size, however large the image.
-            step_y = max(side // 2, (example.height - side) // 15, 1)
-            step_x = max(side // 2, (example.width - side) // 15, 1)
-            for y in range(0, example.height - side + 1, step_y):
-                for x in range(0, example.width - side + 1, step_x):
-                    a, b = total[y, x], total[y + side, x + side]
-                    if a + b == total[y, x + side] + total[y + side, x]:
-                        found.append((example, (x, y, x + side, y + side)))
-            side *= 2
-    return found
 
 
 def _pick(members: Sequence[T], rng: np.random.Generator) -> T:

@@ -7,6 +7,7 @@
     ├── ExampleError         an example that can't be read, or breaks its own contract
     ├── PlacementError       no place on any background fits the proposed mask
     ├── TrainingError        the loss stopped being a number, or there is nothing to train on
+    ├── SamplingError        memory ran out although one sample is painted at a time
     └── PoolError            a pool that is missing, foreign or damaged
 
 Every message is one sentence that says what is wrong and, where there is one, the next command
@@ -40,6 +41,10 @@ class PlacementError(GeneratorError):
 
 class TrainingError(GeneratorError):
     """Training can't start or can't go on."""
+
+
+class SamplingError(GeneratorError):
+    """Sampling can't go on."""
 
 
 class PoolError(GeneratorError):

@@ -1,9 +1,11 @@
 """Writing files so that a killed run never leaves half of one behind, and hashing them."""
 
+import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,17 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the file `path`, made if need be, alone; whoever else wants it waits.
+
+    The lock ends with the block, or with the process.
+    """
+    with path.open("a") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 def write_text(path: Path, text: str) -> None:
@@ -47,6 +60,11 @@ def sha256_of(value: Any) -> str:
     """Hex SHA-256 of a JSON-able value, independent of the order of its keys."""
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def step_seed(seed: int, *what: int) -> int:
+    """A seed of its own for everything in a step, or in a part of one; below 2^60."""
+    return int(sha256_of(["noise", seed, *what])[:15], 16)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -1,4 +1,5 @@
-"""Reading an example's pixels, masks and foreground, each once, within a bounded memory."""
+"""Reading an example's pixels, masks and foreground, each once, within a bounded memory; writing
+pictures whole."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -9,8 +10,25 @@ import numpy as np
 
 from generator.box_masks import propose_mask
 from generator.errors import ExampleError
+from generator.files import write_atomic
 from generator.foreground import estimate_foreground
 from generator.records import DefectExample, Instance
+
+
+def write_png(path: Path, pixels: np.ndarray) -> None:
+    """Write a picture, whole or not at all.
+
+    Args:
+        path: of the PNG.
+        pixels: uint8; (H, W) or (H, W, 1) grey, or (H, W, 3) RGB.
+
+    Raises:
+        OSError: the disk is full, or the folder may not be written to.
+    """
+    turned = pixels[..., ::-1] if pixels.ndim == 3 and pixels.shape[2] == 3 else pixels
+    # encoded here and not by cv2.imwrite, which turns a full disk into a bare False
+    _, encoded = cv2.imencode(".png", np.ascontiguousarray(turned))
+    write_atomic(path, lambda temporary: temporary.write_bytes(encoded.tobytes()))
 
 
 class ExampleReader:

@@ -13,7 +13,14 @@ from generator.files import sha256_of
 from generator.images import ExampleReader
 from generator.placement import admissible, box_of, ground_of, site_of
 from generator.poses import draw_pose
-from generator.records import Box, DefectExample, Draft, MaskKind, SampleRequest
+from generator.records import (
+    Box,
+    DefectExample,
+    Draft,
+    Likeness,
+    MaskKind,
+    SampleRequest,
+)
 from generator.shapes import (
     Orientation,
     RealShape,
@@ -24,8 +31,12 @@ from generator.shapes import (
 )
 from generator.warp import Warped, paste_pixels, warp_mask
 
-PLANNER_VERSION = 1
+PLANNER_VERSION = 2
 """Raised whenever the same request would lead to another draft."""
+
+LIKE_RADIUS = 0.12
+"""How near to the centre that a request asks for a mask may lie at first, as a share of the
+background's sides; the more tries are spent, the farther."""
 
 
 class PlannerSettings(StrictModel):
@@ -99,6 +110,12 @@ class _ClassShapes:
             sides |= shape.site.sides
         self.sides = frozenset(sides)
         self.inside = tuple(s for s in shapes if not s.site.touches)
+
+    def like(self, source_id: str) -> tuple[RealShape, ...]:
+        """The shapes that a mask source stands for: those of a real image, or of a kind; all,
+        where there is none any more."""
+        kept = [s for s in self.shapes if source_id in (s.example.id, f"procedural:{s.kind}")]
+        return tuple(kept) or self.shapes
 
 
 class DraftPlanner:
@@ -198,11 +215,18 @@ class DraftPlanner:
 
         `late` is the share of the tries already spent: the later, the smaller the shapes.
         """
-        model = known.shapes[int(rng.integers(len(known.shapes)))]
-        mask, lender, sources = self._draw_mask(model, known, rng)
+        like = request.like
+        shapes = known.shapes if like is None else known.like(like.mask_source_id)
+        model = shapes[int(rng.integers(len(shapes)))]
+        if like is None:
+            mask, lender, sources = self._draw_mask(model, known, rng)
+        else:
+            mask, lender, sources = _mask_like(model, like, rng)
         surface = self._backgrounds.draw(
             rng, self.settings.least_region_px, request.class_name, late
         )
+        if model.site.normal is not None and late < 0.5 and not surface.ground.on_backdrop:
+            return None  # what touched the part's outline belongs to one, where any is in sight
         pose = draw_pose(model, known, surface.ground, self.settings, rng, late)
         warped = warp_mask(
             mask,
@@ -212,6 +236,8 @@ class DraftPlanner:
             surface.size_wh,
         )
         if warped is None or not _fits(warped, model, pose.scale, surface, pose.inside):
+            return None
+        if like is not None and _distance(warped, surface, like) > LIKE_RADIUS / (1 - late):
             return None
         return self._draft(request, model, lender, sources, surface, warped)
 
@@ -296,6 +322,26 @@ class DraftPlanner:
             mask_source_id=None,
             mask_kind="none",
         )
+
+
+def _mask_like(
+    model: RealShape, like: Likeness, rng: np.random.Generator
+) -> tuple[np.ndarray, str | None, set[str]]:
+    """As `_draw_mask`, with a real shape for a real one and a procedural for a procedural."""
+    if like.mask_source_id.startswith("procedural:"):
+        return procedural_mask(model, rng), None, set()
+    return model.mask, model.example.id, {model.example.id}
+
+
+def _distance(warped: Warped, surface: Surface, like: Likeness) -> float:
+    """From a mask's centre to the one that is asked for, in shares of the surface's sides."""
+    x1, y1, x2, y2 = box_of(warped.mask)
+    x, y = warped.origin_xy
+    width, height = surface.size_wh
+    wanted_x, wanted_y = like.centre_xy
+    return float(
+        np.hypot((x + (x1 + x2) / 2) / width - wanted_x, (y + (y1 + y2) / 2) / height - wanted_y)
+    )
 
 
 def _fits(warped: Warped, model: RealShape, scale: float, surface: Surface, inside: bool) -> bool:

@@ -199,6 +199,9 @@ def rim_point(
 ) -> tuple[float, float, float]:
     """A random point of the part's outline and its outward normal (radians).
 
+    Where the part is cut off by the image's side, that side is no outline of it: such points are
+    taken only where there are no others.
+
     Args:
         direction: normals near this one are preferred; None for any.
         spread: standard deviation of that preference, radians.
@@ -217,6 +220,11 @@ def rim_point(
     if direction is not None:
         away = np.angle(np.exp(1j * (normals - direction)))
         weights = np.exp(-0.5 * (away / max(spread, 0.05)) ** 2) + 1e-9
+    last = np.array(ground.foreground.shape[::-1]) - 1
+    # one step from it as well: the tangent there turns round the corner
+    cut = ((points <= step) | (points >= last - step)).any(axis=1)
+    if not cut.all():
+        weights[cut] = 0
     k = int(rng.choice(len(points), p=weights / weights.sum()))
     return float(points[k, 0]), float(points[k, 1]), float(normals[k])
 

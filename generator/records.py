@@ -97,13 +97,43 @@ class DefectExample(Record):
         return self.label == GOOD
 
 
+class Likeness(Record):
+    """What a request keeps of an earlier sample.
+
+    `mask_source_id` is as in `SyntheticDefect`: the shape comes from the same real image, or is
+    procedural of the same kind. `centre_xy` is where the mask's centre should lie, as shares of
+    the background's width and height.
+    """
+
+    mask_source_id: str
+    centre_xy: tuple[float, float]
+
+    @model_validator(mode="after")
+    def _check(self) -> "Likeness":
+        if not all(0 <= value <= 1 for value in self.centre_xy):
+            raise ValueError(f"centre_xy must lie between 0 and 1, got {self.centre_xy}")
+        return self
+
+
 class SampleRequest(Record):
     """One synthetic sample to make. Everything about it follows from these fields and from the
-    generator's fingerprint, so it can be made alone and again."""
+    generator's fingerprint, so it can be made alone and again. `origin` is noted only: the id of
+    the sample that a person wanted more of, or another try of."""
 
     class_name: str
     index: int = Field(ge=0, description="running number within the class, from 0")
     seed: int = Field(ge=0, lt=2**63)
+    like: Likeness | None = None
+    origin: str = ""
+
+
+class Verdict(Record):
+    """One rule that rejects a sample: its value, the threshold, and one sentence for people."""
+
+    rule: str
+    value: float
+    threshold: float
+    sentence: str
 
 
 class SyntheticDefect(Record):
@@ -114,8 +144,12 @@ class SyntheticDefect(Record):
     `background_xyxy` is the part of the background that was used (None: all of it).
     `carried_instances` are real defects that were already in the background and still are, in the
     sample's own pixels; they are labels of the exported image like any other.
-    `boxes_xyxy` has one box for each connected part of the mask. `rule` is empty for an accepted
-    sample, else the name of the rule that rejected it, with the sentence in `reason`.
+    `boxes_xyxy` has one box for each connected part of the mask. `verdicts` holds
+    every rule that rejects the sample. `rule` is empty for an accepted sample, else the name of
+    the first rule that rejected it (`hand` for a person), with the sentence in `reason`.
+    `nearest_id` is the real training image that the sample is closest to, as seen by the feature
+    extractor `scored_by`; both are empty until the sample was compared. `like` and `origin` are the
+    request's, for a sample that a person asked for in the review.
     """
 
     id: str
@@ -142,6 +176,11 @@ class SyntheticDefect(Record):
     verdict: Literal["accepted", "rejected"]
     rule: str = ""
     reason: str = ""
+    verdicts: tuple[Verdict, ...] = ()
+    nearest_id: str = ""
+    scored_by: str = ""
+    like: Likeness | None = None
+    origin: str = ""
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,11 @@ def methods(axis: Axis) -> dict[str, Any]:
     return dict(_methods[axis])
 
 
+def weight_parts(backbone: str) -> tuple[str, ...]:
+    """Folders of pretrained weights that a backbone is made of; none if it starts from scratch."""
+    return tuple(getattr(method("backbone", backbone), "PARTS", ()))
+
+
 def method(axis: Axis, name: str) -> Any:
     """The method that stands on an axis under `name`.
 

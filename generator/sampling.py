@@ -15,20 +15,21 @@ from typing import Protocol
 import numpy as np
 from pydantic import ValidationError
 
-from generator.assembly import build
-from generator.checkpoints import RECIPE, load_weights
+from generator.assembly import build, pick_device
+from generator.checkpoints import DATA, RECIPE, load_weights
 from generator.config import Recipe, load_yaml
 from generator.errors import CheckpointError, PlacementError, PoolError
-from generator.files import read_lines, sha256_of, write_lines
+from generator.files import locked, read_lines, sha256_of, write_lines
+from generator.images import write_png
 from generator.interface import Painter
 from generator.painting import DiffusionPainter
-from generator.records import Box, Draft, SampleRequest, SyntheticDefect
-from generator.sheets import write_png
+from generator.records import Box, Draft, SampleRequest, SyntheticDefect, Verdict
+from generator.selection import Selector
 
 MANIFEST = "manifest.jsonl"
 PLAN_ATTEMPTS = 16
 """A plan that finds no place is tried again with a seed derived from the request's."""
-RULES = 1
+RULES = 2
 """Raised whenever the same weights and settings would paint other pixels than before."""
 
 
@@ -78,8 +79,8 @@ class Compose(Protocol):
         ...
 
 
-Judge = Callable[[dict[str, float]], tuple[str, str]]
-"""Scores -> (name of the rule that rejects, sentence why), both empty for an accepted sample."""
+Judge = Callable[[dict[str, float]], Sequence[Verdict]]
+"""Scores -> every rule that rejects; empty for an accepted sample."""
 
 
 def load_painter(folder: Path) -> DiffusionPainter:
@@ -93,22 +94,33 @@ def load_painter(folder: Path) -> DiffusionPainter:
     recipe = load_yaml(folder / RECIPE, Recipe, CheckpointError)
     try:
         parts = build(recipe, data["classes"], data["channels"], spread=data["spread"])
-        parts.tuning.load(parts.backbone, weights)
-    except (KeyError, RuntimeError) as fault:
+        parts.tuning.load(parts.backbone, parts.conditioning, weights)
+    except KeyError as fault:
         raise CheckpointError(
-            f"The weights in {folder} do not fit its recipe ({str(fault).splitlines()[0]}); "
-            "delete the folder and train it with: augment train."
+            f"{folder / DATA} does not say {fault}; delete the folder and train it with: "
+            "augment train."
         ) from None
     settings = {
         "rules": RULES,
         "weights": weights_hash,
+        "base": data["base"],
         "recipe": recipe.model_dump(mode="json", exclude={"training", "precision"}),
         "classes": data["classes"],
         "spread": data["spread"],
     }
-    # How many are painted at once changes rounding at most, and is no part of what they are.
-    settings["recipe"]["sampling"].pop("batch_size")
-    return DiffusionPainter(recipe, parts, data["classes"], data["channels"], sha256_of(settings))
+    # How they are computed changes rounding at most, and is no part of what they are.
+    for how in ("batch_size", "compile"):
+        settings["recipe"]["sampling"].pop(how)
+    settings["recipe"]["backbone"].pop("weights", None)
+    selector = None
+    if recipe.sampling.best_of > 1:
+        selector = Selector(pick_device())
+        settings["selection"] = selector.fingerprint
+    else:
+        settings["recipe"]["sampling"].pop("best_of")
+    return DiffusionPainter(
+        *(recipe, parts, data["classes"], data["channels"], sha256_of(settings), selector)
+    )
 
 
 def make_request(
@@ -121,7 +133,7 @@ def make_request(
 
 def sample_id(painter: Painter, planner: Planner, request: SampleRequest, feather_px: int) -> str:
     """16 hex digits, the same wherever and whenever the sample is made."""
-    made_from = [
+    made_from: list[object] = [
         painter.fingerprint,
         planner.fingerprint,
         request.class_name,
@@ -129,6 +141,8 @@ def sample_id(painter: Painter, planner: Planner, request: SampleRequest, feathe
         request.seed,
         feather_px,
     ]
+    if request.like is not None:
+        made_from.append(request.like.model_dump(mode="json"))
     return sha256_of(made_from)[:16]
 
 
@@ -164,26 +178,30 @@ def sample_pool(
     """
     (pool / "images").mkdir(parents=True, exist_ok=True)
     (pool / "masks").mkdir(exist_ok=True)
-    _cut_unfinished_line(pool / MANIFEST)
-    held = {r.id: r for r in read_pool(pool)} if (pool / MANIFEST).exists() else {}
-    records = []
-    for first in range(0, len(requests), painter.batch_size):
-        block = requests[first : first + painter.batch_size]
-        ids = [sample_id(painter, planner, r, feather_px) for r in block]
-        # A block of which something is missing is painted whole: rounding depends on company.
-        drafts, painted = [], []
-        if any(i not in held for i in ids):
-            drafts = [plan_until_placed(planner, request) for request in block]
-            painted = painter.paint(drafts)
-        for k, (made_id, request) in enumerate(zip(ids, block, strict=True)):
-            if made_id not in held:
-                finished = composite(drafts[k], painted[k], feather_px=feather_px)
-                record = _record(made_id, painter, request, drafts[k], finished, judge, feather_px)
-                _write_sample(pool, record, finished)
-                held[made_id] = record
-            records.append(held[made_id])
-            if on_sample is not None:
-                on_sample(held[made_id])
+    # a build and a review may fill one pool at the same time
+    with locked(pool.with_name(f".{pool.name}.lock")):
+        _cut_unfinished_line(pool / MANIFEST)
+        held = {r.id: r for r in read_pool(pool)} if (pool / MANIFEST).exists() else {}
+        records = []
+        for first in range(0, len(requests), painter.batch_size):
+            block = requests[first : first + painter.batch_size]
+            ids = [sample_id(painter, planner, r, feather_px) for r in block]
+            # A block of which something is missing is painted whole: rounding depends on company.
+            drafts, painted = [], []
+            if any(i not in held for i in ids):
+                drafts = [plan_until_placed(planner, request) for request in block]
+                painted = painter.paint(drafts)
+            for k, (made_id, request) in enumerate(zip(ids, block, strict=True)):
+                if made_id not in held:
+                    finished = composite(drafts[k], painted[k], feather_px=feather_px)
+                    record = _record(
+                        made_id, painter, request, drafts[k], finished, judge, feather_px
+                    )
+                    _write_sample(pool, record, finished)
+                    held[made_id] = record
+                records.append(held[made_id])
+                if on_sample is not None:
+                    on_sample(held[made_id])
     return records
 
 
@@ -239,7 +257,7 @@ def _record(
     feather_px: int,
 ) -> SyntheticDefect:
     whole = draft.background is None
-    rule, reason = judge(finished.scores)
+    verdicts = tuple(judge(finished.scores))
     height, width = finished.image.shape[:2]
     grey = _is_grey(finished.image) if draft.background is None else draft.background.grey
     return SyntheticDefect(
@@ -264,9 +282,12 @@ def _record(
         feather_px=feather_px,
         crop_xyxy=draft.crop_xyxy,
         scores=finished.scores,
-        verdict="rejected" if rule else "accepted",
-        rule=rule,
-        reason=reason,
+        verdict="rejected" if verdicts else "accepted",
+        rule=verdicts[0].rule if verdicts else "",
+        reason=verdicts[0].sentence if verdicts else "",
+        verdicts=verdicts,
+        like=request.like,
+        origin=request.origin,
     )
 
 

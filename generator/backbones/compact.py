@@ -8,7 +8,7 @@ from diffusers import UNet2DModel
 from pydantic import Field
 from torch import Tensor, nn
 
-from generator.conditioning import Conditions
+from generator.conditioning.conditions import Conditions, Encoded
 from generator.config import Choice, Recipe
 from generator.registry import register
 
@@ -20,6 +20,10 @@ class CompactBackbone(nn.Module):
     Pixels are folded `patch` x `patch` into channels, which makes a step `patch`^2 times cheaper
     than on raw pixels at the same width.
     """
+
+    takes = "class ids"
+    needs_colour = False
+    blends = False
 
     class Settings(Choice):
         """`channels` go from the finest level to the coarsest; each level halves the grid."""
@@ -62,6 +66,7 @@ class CompactBackbone(nn.Module):
             class_count: number of class ids, 'clean' and 'no class' included.
         """
         super().__init__()
+        self.image_channels = image_channels
         self.patch = settings.patch
         levels = len(settings.channels)
         fold = settings.patch**2
@@ -84,6 +89,40 @@ class CompactBackbone(nn.Module):
     def decode(self, grid: Tensor) -> Tensor:
         """The inverse of `encode`."""
         return F.pixel_shuffle(grid, self.patch)
+
+    def prepare(
+        self,
+        images: Tensor,
+        masks: Tensor,
+        given: Conditions,
+        *,
+        clean: bool = True,
+    ) -> Encoded:
+        """A batch in this network's grid.
+
+        Args:
+            images: (B, C, H, W) float32 in [-1, 1].
+            masks: (B, 1, H, W) float32 in [0, 1].
+            given: of the conditioning, in pixels.
+            clean: whether `Encoded.clean` is wanted; here it costs nothing.
+        """
+        return Encoded(
+            clean=self.encode(given.standardise(images)),
+            masks=self.encode(masks.expand_as(images)),
+            hidden=self.encode(given.hidden.expand_as(images)),
+            given=given,
+        )
+
+    def noise(self, seed: int, size_px: int) -> Tensor:
+        """(1, c, h, w) float32 normal noise in the grid of a canvas of `size_px`; on the CPU."""
+        shape = (1, self.image_channels, size_px, size_px)
+        return self.encode(torch.randn(shape, generator=torch.Generator().manual_seed(seed)))
+
+    def settle(self, device: torch.device, precision: torch.dtype, *, training: bool) -> None:
+        """Move to a device; for sampling the weights go to `precision`, in training they stay as
+        they are and autocast does the rest."""
+        kept = {} if training else {"dtype": precision}
+        self.to(device=device, memory_format=torch.channels_last, **kept)  # type: ignore[call-overload]
 
     def forward(self, noisy: Tensor, time: Tensor, given: Conditions) -> Tensor:
         """Predict what the objective asks for.

@@ -1,0 +1,1 @@
+"""Which weights move, and so which are saved: one file per way."""

@@ -1,0 +1,147 @@
+"""Pickled weights -> safetensors, without running what a pickle may hold."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from generator.checkpoints import PICKLES
+from generator.errors import WeightsError
+from generator.files import write_atomic
+from generator.weights.layout import damage, files_of, is_pointer
+
+_MORE = "holds more than tensors, and reading that could run code, or is no pickle"
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A pickle and the safetensors file that was made of it; `size` in bytes."""
+
+    source: Path
+    target: Path
+    size: int
+
+
+def convert(folder: Path, parts: Sequence[str] | None = None) -> list[Converted]:
+    """Make safetensors of the pickles in a pipeline's folder; the pickles stay where they are.
+
+    Only tensors are read (`torch.load(weights_only=True)`), and what was written is read back and
+    compared, bit by bit, before it gets its name. A part that has its safetensors is passed over.
+
+    Args:
+        folder: in the hub's layout, `unet/`, `vae/` and so on.
+        parts: the sub-folders to look at; None: all of them.
+
+    Returns:
+        What was converted; empty if every part had its safetensors.
+
+    Raises:
+        WeightsError: there is nothing to convert here, or a pickle holds more than tensors.
+    """
+    folder = folder.expanduser()
+    if not folder.is_dir():
+        raise WeightsError(f"{folder} is no folder; type: augment weights convert FOLDER")
+    if parts is None:
+        parts = sorted(p.name for p in folder.iterdir() if (p / "config.json").is_file())
+    if not parts:
+        raise WeightsError(
+            f"{folder} is no pipeline in the hub's layout (no sub-folder has a config.json); name "
+            "the folder that holds unet or transformer: augment weights convert FOLDER"
+        )
+    done = []
+    for part in parts:
+        target, pickle = _to_do(folder, part)
+        if pickle is not None:
+            _convert(pickle, target)
+            done.append(Converted(pickle, target, target.stat().st_size))
+    return done
+
+
+def _to_do(folder: Path, part: str) -> tuple[Path, Path | None]:
+    """Where a part's safetensors belong, and the pickle to make them of, if they are missing."""
+    files = files_of(part)
+    if files.tensors is None or files.pickle is None:
+        return folder, None
+    target = folder / files.tensors
+    if target.is_file() and damage(target) is None:
+        return target, None
+    usual = [folder / files.pickle, folder / part / "pytorch_model.bin"]
+    for pickle in usual:
+        if pickle.is_file():
+            # Parts of transformers other than the text encoder, such as a safety checker.
+            name = "model.safetensors" if pickle.name == "pytorch_model.bin" else target.name
+            target = pickle.with_name(name)
+            return target, None if target.is_file() and damage(target) is None else pickle
+    others = sorted(p for p in (folder / part).iterdir() if p.suffix in PICKLES)
+    if len(others) > 1:
+        raise WeightsError(
+            f"{folder / part} holds {len(others)} pickles and none is called "
+            f"{Path(files.pickle).name}; give the right one that name, then: augment weights "
+            f"convert {folder}"
+        )
+    return target, others[0] if others else None
+
+
+def _convert(pickle: Path, target: Path) -> None:
+    tensors = _unshared(_read(pickle))
+
+    def write(temporary: Path) -> None:
+        # transformers refuses a file that does not say which library its tensors are of.
+        save_file(tensors, temporary, metadata={"format": "pt"})
+        back = load_file(temporary)
+        if back.keys() != tensors.keys() or not all(_same(back[k], tensors[k]) for k in back):
+            raise WeightsError(
+                f"What was written of {pickle} reads back otherwise, so it was not kept; check "
+                "the disk, then repeat: augment weights convert FOLDER"
+            )
+
+    write_atomic(target, write)
+
+
+def _read(pickle: Path) -> dict[str, Tensor]:
+    again = "get the weights from elsewhere, as safetensors: augment weights fetch RECIPE"
+    try:
+        content = torch.load(pickle, map_location="cpu", weights_only=True)
+    except UnpicklingError:
+        reason = "is git-lfs's pointer to the weights" if is_pointer(pickle) else _MORE
+        raise WeightsError(f"{pickle} {reason}, so it is not converted; {again}") from None
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as fault:
+        raise WeightsError(
+            f"{pickle} can't be read ({type(fault).__name__}), so it is not converted; {again}"
+        ) from None
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict) or not content or not _all_tensors(content):
+        raise WeightsError(
+            f"{pickle} is no table of named tensors, so it is not converted; {again}"
+        )
+    return content
+
+
+def _all_tensors(content: dict[object, object]) -> bool:
+    return all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items())
+
+
+def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Each tensor with memory of its own, which safetensors asks for; copied only where needed."""
+    seen: set[int] = set()
+    own = {}
+    for name, tensor in tensors.items():
+        memory = tensor.untyped_storage().data_ptr()
+        own[name] = (tensor.clone() if memory in seen else tensor).detach().contiguous()
+        seen.add(memory)
+    return own
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    # By bytes: a weight that is not a number is equal to itself here.
+    def raw(tensor: Tensor) -> Tensor:
+        return tensor.reshape(-1).view(torch.uint8)
+
+    return (
+        one.dtype == other.dtype and one.shape == other.shape and torch.equal(raw(one), raw(other))
+    )
