@@ -1,27 +1,123 @@
-"""Contact sheets: real beside synthetic, with the masks' outlines, for the eye."""
+"""Contact sheets: real beside synthetic, with the masks' outlines, for the eye.
 
+A sheet is sections of rows of pictures; it is written as one PNG or as one page that needs no
+other file and no network.
+"""
+
+import base64
+import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import cv2
 import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from PIL import Image, ImageDraw, ImageFont
 
-from generator.files import write_atomic
+from generator.files import write_atomic, write_text
 from generator.records import Box, DefectExample, SyntheticDefect
 
+Colour = tuple[int, int, int]
+
 # Okabe and Ito's palette: told apart with every kind of colour vision.
-REAL_COLOUR = (0, 114, 178)
-SYNTHETIC_COLOUR = (230, 159, 0)
-_TEXT = (40, 40, 40)
-_MARGIN = 8
+REAL_COLOUR: Colour = (0, 114, 178)
+SYNTHETIC_COLOUR: Colour = (230, 159, 0)
+REJECTED_COLOUR: Colour = (204, 60, 100)
+_TEXT: Colour = (40, 40, 40)
+_MARGIN, _HEADING, _LINE = 8, 20, 13
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A tile and what stands below it.
+
+    Attributes:
+        pixels: (2 * side, side, 3) uint8, of `tile`.
+        title: first line, such as an id.
+        lines: short lines; the PNG cuts them to the tile's width.
+        sentences: for the page, which has room for them.
+    """
+
+    pixels: np.ndarray
+    title: str
+    lines: tuple[str, ...] = ()
+    sentences: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Row:
+    """Pictures of one kind."""
+
+    title: str
+    colour: Colour
+    pictures: tuple[Picture, ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """Rows that belong together, such as those of a class."""
+
+    title: str
+    rows: tuple[Row, ...]
+
+
+def real_picture(example: DefectExample, class_name: str, side: int) -> Picture:
+    """The largest defect of a class in a real image.
+
+    Args:
+        example: of the train split.
+        class_name: whose instances are looked at.
+        side: of the tile in px.
+    """
+    image = _read_rgb(example.image_path)
+    mask = np.zeros(image.shape[:2], bool)
+    boxes = []
+    for instance in example.instances:
+        if instance.class_name == class_name:
+            boxes.append(instance.box_xyxy)
+            if instance.mask_path is not None:
+                x1, y1, x2, y2 = instance.box_xyxy
+                mask[y1:y2, x1:x2] |= np.asarray(Image.open(instance.mask_path)) > 127
+    # Several instances far apart would shrink to dots: look at the largest.
+    boxes.sort(key=lambda b: (b[2] - b[0]) * (b[3] - b[1]), reverse=True)
+    pixels = tile(image, mask if mask.any() else None, boxes[:1], REAL_COLOUR, side)
+    return Picture(pixels, example.source_path.name)
+
+
+def synthetic_picture(
+    pool: Path,
+    sample: SyntheticDefect,
+    side: int,
+    *,
+    lines: Sequence[str] = (),
+    sentences: Sequence[str] = (),
+) -> Picture:
+    """A sample's window with the outline of its mask.
+
+    Args:
+        pool: the folder that holds the sample's files.
+        sample: a line of its manifest.
+        side: of the tile in px.
+        lines: short lines below its id.
+        sentences: for the page.
+    """
+    mask = None
+    if sample.mask is not None:
+        mask = np.asarray(Image.open(pool / sample.mask)) > 127
+    image = _read_rgb(pool / sample.image)
+    colour = SYNTHETIC_COLOUR if sample.verdict == "accepted" else REJECTED_COLOUR
+    where = sample.boxes_xyxy or [sample.crop_xyxy]
+    pixels = tile(image, mask, where, colour, side)
+    return Picture(pixels, sample.id, tuple(lines), tuple(sentences))
 
 
 def tile(
     image: np.ndarray,
     mask: np.ndarray | None,
     boxes_xyxy: Sequence[Box],
-    colour: tuple[int, int, int],
+    colour: Colour,
     side: int,
 ) -> np.ndarray:
     """A square tile: the window around the defects above itself with their outline.
@@ -42,7 +138,7 @@ def tile(
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     plain = cv2.resize(image[top:bottom, left:right], size, interpolation=how)
     outlined = plain.copy()
-    if mask is not None and mask.any():
+    if mask is not None:
         part = mask[top:bottom, left:right].astype(np.uint8)
         scaled = cv2.resize(part, size, interpolation=cv2.INTER_NEAREST)
         contours, _ = cv2.findContours(scaled, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
@@ -56,6 +152,38 @@ def tile(
     sheet[: size[1], : size[0]] = plain
     sheet[side : side + size[1], : size[0]] = outlined
     return sheet
+
+
+@dataclass
+class _Canvas:
+    """What is to be drawn, before the size of the paper is known."""
+
+    tiles: list[tuple[int, int, np.ndarray]] = field(default_factory=list)
+    texts: list[tuple[int, int, str, Colour, int]] = field(default_factory=list)
+    width: int = 0
+    height: int = 0
+
+    def text(self, x: int, y: int, text: str, colour: Colour = _TEXT, size: int = 13) -> None:
+        self.texts.append((x, y, text, colour, size))
+        self._grow(x + round(_font(size).getlength(text)), y + size + 2)
+
+    def tile(self, x: int, y: int, pixels: np.ndarray) -> None:
+        self.tiles.append((x, y, pixels))
+        self._grow(x + pixels.shape[1], y + pixels.shape[0])
+
+    def _grow(self, right: int, bottom: int) -> None:
+        self.width, self.height = max(self.width, right), max(self.height, bottom)
+
+    def save(self, path: Path) -> None:
+        shape = self.height + _MARGIN, self.width + _MARGIN, 3
+        pixels = np.full(shape, 255, np.uint8)
+        for x, y, part in self.tiles:
+            pixels[y : y + part.shape[0], x : x + part.shape[1]] = part
+        picture = Image.fromarray(pixels)
+        draw = ImageDraw.Draw(picture)
+        for x, y, text, colour, size in self.texts:
+            draw.text((x, y), text, fill=colour, font=_font(size))
+        write_atomic(path, picture.save)
 
 
 def write_sheet(
@@ -75,51 +203,95 @@ def write_sheet(
         per_class: tiles of each kind in a row.
         side: of a tile in px.
     """
-    cell = side + _MARGIN
-    half = per_class * cell
-    row = 2 * side + 28
-    canvas = np.full((34 + row * len(real), 2 * half + 4 * _MARGIN, 3), 255, np.uint8)
-    captions: list[tuple[int, int, str, tuple[int, int, int]]] = [
-        (_MARGIN, 6, "real (train split)", REAL_COLOUR),
-        (half + 3 * _MARGIN, 6, "synthetic", SYNTHETIC_COLOUR),
-    ]
+    canvas, cell = _Canvas(), side + _MARGIN
+    middle = per_class * cell + 3 * _MARGIN
+    canvas.text(_MARGIN, 6, "real (train split)", REAL_COLOUR)
+    canvas.text(middle, 6, "synthetic", SYNTHETIC_COLOUR)
     for number, name in enumerate(real):
-        top = 34 + number * row
-        captions.append((_MARGIN, top - 2, name, _TEXT))
-        tiles = [_real_tile(example, name, side) for example in real[name][:per_class]]
-        made = [_synthetic_tile(*pair, side) for pair in synthetic.get(name, ())[:per_class]]
-        for start, group in ((_MARGIN, tiles), (half + 3 * _MARGIN, made)):
-            for column, pixels in enumerate(group):
-                x = start + column * cell
-                canvas[top + 18 : top + 18 + 2 * side, x : x + side] = pixels
-    picture = Image.fromarray(canvas)
-    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(13)
-    for x, y, text, colour in captions:
-        draw.text((x, y), text, fill=colour, font=font)
-    write_atomic(path, picture.save)
+        top = 34 + number * (2 * side + 28)
+        canvas.text(_MARGIN, top - 2, name)
+        shown = [real_picture(example, name, side) for example in real[name][:per_class]]
+        made = [synthetic_picture(*pair, side) for pair in synthetic.get(name, ())[:per_class]]
+        for start, group in ((_MARGIN, shown), (middle, made)):
+            for column, picture in enumerate(group):
+                canvas.tile(start + column * cell, top + 18, picture.pixels)
+    canvas.save(path)
 
 
-def _real_tile(example: DefectExample, class_name: str, side: int) -> np.ndarray:
-    image = _read_rgb(example.image_path)
-    mask = np.zeros(image.shape[:2], bool)
-    boxes = []
-    for instance in example.instances:
-        if instance.class_name == class_name:
-            boxes.append(instance.box_xyxy)
-            if instance.mask_path is not None:
-                x1, y1, x2, y2 = instance.box_xyxy
-                mask[y1:y2, x1:x2] |= np.asarray(Image.open(instance.mask_path)) > 127
-    # Several instances far apart would shrink to dots: look at the largest.
-    boxes.sort(key=lambda b: (b[2] - b[0]) * (b[3] - b[1]), reverse=True)
-    return tile(image, mask if mask.any() else None, boxes[:1], REAL_COLOUR, side)
+def write_png_sections(path: Path, title: str, sections: Sequence[Section]) -> None:
+    """Write sections below one another as one PNG.
+
+    Args:
+        path: of the PNG.
+        title: on top.
+        sections: what to show.
+    """
+    canvas, y = _Canvas(), 30
+    canvas.text(_MARGIN, 6, title, size=15)
+    for section in sections:
+        canvas.text(_MARGIN, y, section.title, size=15)
+        y += _HEADING
+        for row in section.rows:
+            canvas.text(_MARGIN, y, row.title, row.colour)
+            y = _draw_row(canvas, row, y + _HEADING) + _MARGIN
+        y += _MARGIN
+    canvas.save(path)
 
 
-def _synthetic_tile(pool: Path, sample: SyntheticDefect, side: int) -> np.ndarray:
-    mask = None
-    if sample.mask is not None:
-        mask = np.asarray(Image.open(pool / sample.mask)) > 127
-    image = _read_rgb(pool / sample.image)
-    return tile(image, mask, [sample.crop_xyxy], SYNTHETIC_COLOUR, side)
+def _draw_row(canvas: _Canvas, row: Row, y: int) -> int:
+    """Draw a row's pictures with their lines; returns where the next thing may begin."""
+    x, below = _MARGIN, y
+    for picture in row.pictures:
+        height, side = picture.pixels.shape[:2]
+        canvas.tile(x, y, picture.pixels)
+        for number, line in enumerate((picture.title, *picture.lines)):
+            canvas.text(x, y + height + 2 + number * _LINE, _cut(line, side, 10), size=10)
+        below = max(below, y + height + 2 + (1 + len(picture.lines)) * _LINE)
+        x += side + _MARGIN
+    return below
+
+
+def write_page(path: Path, title: str, notes: Sequence[str], sections: Sequence[Section]) -> None:
+    """Write sections as one self-contained HTML page, whole or not at all.
+
+    Args:
+        path: of the page.
+        title: its heading.
+        notes: sentences below it.
+        sections: what to show.
+    """
+    environment = Environment(
+        loader=PackageLoader("generator.quality", "templates"),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["data_url"] = _data_url
+    environment.filters["css"] = lambda colour: "#{:02x}{:02x}{:02x}".format(*colour)
+    template = environment.get_template("sheet.html.j2")
+    write_text(path, template.render(title=title, notes=notes, sections=sections))
+
+
+def _data_url(pixels: np.ndarray) -> str:
+    stream = io.BytesIO()
+    # full colour resolution, or the thin outlines would smear
+    Image.fromarray(pixels).save(stream, "JPEG", quality=92, subsampling=0)
+    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+def _cut(text: str, width: int, size: int) -> str:
+    """As much of `text` as fits into `width` px."""
+    if _font(size).getlength(text) <= width:
+        return text
+    while text and _font(size).getlength(f"{text}…") > width:
+        text = text[:-1]
+    return f"{text}…"
 
 
 def _read_rgb(path: Path) -> np.ndarray:
