@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DEMO   ?= demo
 
-.PHONY: help setup demo test test-slow lint format bench clean
+.PHONY: help setup browser demo test test-slow lint format bench clean
 
 help:            ## show this
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -39,14 +39,20 @@ endef
 demo: setup      ## the whole way on the built-in sample dataset, at most 15 minutes on two cores
 	$(BIN)/augment demo $(DEMO) --run
 
-test: setup      ## lint, types, import direction, tests
+# The App's tests need a browser. Where it can't be installed they are skipped, and say so.
+browser:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
+	    { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -qqy chromium >/dev/null; } || \
+	    echo "note: the App's tests will be skipped; for them: sudo apt-get install chromium"
+
+test: setup browser ## lint, types, import direction, tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest
 
-test-slow: setup ## the minutes-long tests, and those on real data
+test-slow: setup browser ## the minutes-long tests, and those on real data
 	$(BIN)/pytest -m "slow"
 
 lint: setup      ## what `make test` checks before the tests
@@ -58,6 +64,8 @@ format: setup    ## mend what ruff can mend
 bench: setup     ## speed and memory on this machine, as tables
 	$(BIN)/python benchmarks/compact.py
 	$(BIN)/python benchmarks/build.py
+	$(BIN)/python benchmarks/review.py
+	$(BIN)/python benchmarks/foundation.py
 
 clean:           ## remove what the tools leave behind; never a project
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info

@@ -15,8 +15,8 @@ import numpy as np
 from augmentor.errors import SourceError, disk_errors
 from augmentor.items import Label, label_of
 from augmentor.offline import stay_offline
-from generator.files import sha256_of, write_atomic
-from generator.images import ExampleReader
+from generator.files import sha256_of
+from generator.images import ExampleReader, write_png
 from generator.records import Box, DefectExample, Instance, SyntheticDefect
 from generator.sampling import MANIFEST, read_pool, write_pool_manifest
 
@@ -179,11 +179,11 @@ def _make(job: _Job, pool: Path, reader: ExampleReader, warps: _Warps) -> Synthe
     # where only the box is known, so it stays; without a mask there is nothing to write
     kind = "none" if not own else min((labels[k].mask_kind for k in own), key=_KINDS.index)
     mask_name = None
-    _write_png(pool / f"images/{job.id}.png", copy.image)
+    write_png(pool / f"images/{job.id}.png", copy.image)
     if kind != "none":
         mask_name = f"masks/{job.id}.png"
         union = np.any([copy.masks[k] for k in own], axis=0)
-        _write_png(pool / mask_name, union.astype(np.uint8) * 255)
+        write_png(pool / mask_name, union.astype(np.uint8) * 255)
     others = [k for k in range(len(labels)) if k not in own and copy.masks[k].any()]
     carried = tuple(_carry(labels[k], copy.masks[k], f"{job.id}_{k}", pool) for k in others)
     return SyntheticDefect(
@@ -278,7 +278,7 @@ def _carry(label: Label, mask: np.ndarray, stem: str, pool: Path) -> Instance:
     if label.mask is None:
         return Instance(class_name=label.class_name, box_xyxy=box)
     path = Path(f"carried/{stem}.png")
-    _write_png(pool / path, mask[y1:y2, x1:x2].astype(np.uint8) * 255)
+    write_png(pool / path, mask[y1:y2, x1:x2].astype(np.uint8) * 255)
     return Instance(
         class_name=label.class_name, box_xyxy=box, mask_path=path, mask_kind=label.mask_kind
     )
@@ -286,14 +286,6 @@ def _carry(label: Label, mask: np.ndarray, stem: str, pool: Path) -> Instance:
 
 def _in_order(held: Mapping[str, SyntheticDefect]) -> list[SyntheticDefect]:
     return sorted(held.values(), key=lambda r: (r.class_name, r.index, r.id))
-
-
-def _write_png(path: Path, array: np.ndarray) -> None:
-    """Write an array, grey or RGB, whole or not at all."""
-    bgr = array if array.ndim == 2 else array[..., ::-1]
-    done, encoded = cv2.imencode(".png", np.ascontiguousarray(bgr))
-    assert done, f"an array of shape {array.shape} can't be a PNG"
-    write_atomic(path, lambda temporary: temporary.write_bytes(encoded.tobytes()))
 
 
 def _number(*parts: object) -> int:

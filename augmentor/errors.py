@@ -7,6 +7,7 @@
     ├── LeakError            the same content or group stands on two sides of the split
     ├── ProjectError         no project here, or one that is unfinished, foreign or damaged
     ├── RatioError           a share of synthetic images that is out of range or can't be reached
+    ├── DecisionError        decisions of a person that can't be read or can't be followed
     ├── ExportError          a format that can't hold the dataset, or a failed export
     ├── DatabaseError        FiftyOne's database is missing, can't be started, or died
     └── DiskError            no space left, or no right to write
@@ -51,6 +52,10 @@ class ProjectError(AugmentorError):
 
 class RatioError(AugmentorError):
     """A share of synthetic images is out of range, or can't be reached."""
+
+
+class DecisionError(AugmentorError):
+    """Decisions of a person can't be read, or name a class that doesn't exist."""
 
 
 class ExportError(AugmentorError):

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from augmentor.errors import SourceError
+from generator.compositing import LEAST_PART
 from generator.errors import PoolError
 from generator.records import (
     GOOD,
@@ -161,13 +162,13 @@ def synthetic_item(sample: PoolSample) -> Item:
 def _made(pool: Path, record: SyntheticDefect) -> list[Label]:
     """One label for each box of the sample, with the parts of the mask that lie in it."""
     name = record.class_name
-    if record.mask is None:
+    if record.mask is None or not record.boxes_xyxy:  # nothing changed, so nothing is labelled
         return [Label(name, box, None, "none") for box in record.boxes_xyxy]
     mask = read_mask(pool / record.mask, record.width, record.height)
-    if len(record.boxes_xyxy) == 1:
-        x1, y1, x2, y2 = record.boxes_xyxy[0]
-        crop = mask[y1:y2, x1:x2]
-        parts = [crop.copy()] if crop.sum() == mask.sum() else []
+    x1, y1, x2, y2 = record.boxes_xyxy[0]
+    crop = mask[y1:y2, x1:x2]
+    if len(record.boxes_xyxy) == 1 and crop.sum() == mask.sum():
+        parts = [crop.copy()]
     else:
         parts = _parts(mask, record.boxes_xyxy, 8) or _parts(mask, record.boxes_xyxy, 4)
     if not parts or not all(part.any() for part in parts):
@@ -180,7 +181,8 @@ def _made(pool: Path, record: SyntheticDefect) -> list[Label]:
 
 
 def _parts(mask: np.ndarray, boxes: Sequence[Box], connectivity: int) -> list[np.ndarray]:
-    """Split a full-size mask into one box-sized mask a box; [] if a part lies in no box.
+    """Split a full-size mask into one box-sized mask a box; [] if a part that is more than a crumb
+    lies in no box.
 
     A part goes to the smallest box that holds it, so that a small part inside the box of a large
     one keeps its own.
@@ -193,6 +195,8 @@ def _parts(mask: np.ndarray, boxes: Sequence[Box], connectivity: int) -> list[np
     for part in range(1, count):
         x, y, w, h = (int(v) for v in stats[part, :4])
         home = [k for k in by_area if _holds(boxes[k], (x, y, x + w, y + h))]
+        if not home and stats[part, cv2.CC_STAT_AREA] < LEAST_PART * mask.sum():
+            continue  # a crumb, which gets no box
         if not home:
             return []
         x1, y1, x2, y2 = boxes[home[0]]

@@ -75,14 +75,12 @@ class Mix:
         seed: as given; recorded with the dataset.
         chosen: for each generator, its samples in order of class and running number.
         shortfall: missing samples for each (generator, class); pairs of 0 are left out.
-        left_out: samples of the pools that a person rejected in the review.
     """
 
     plan: MixPlan
     seed: int
     chosen: Mapping[str, tuple[SyntheticDefect, ...]]
     shortfall: Mapping[tuple[str, str], int]
-    left_out: tuple[SyntheticDefect, ...]
 
     @property
     def samples(self) -> tuple[SyntheticDefect, ...]:
@@ -180,8 +178,9 @@ def select(
     *,
     seed: int,
     rejected_ids: frozenset[str] = frozenset(),
+    preferred_ids: frozenset[str] = frozenset(),
 ) -> Mix:
-    """Choose accepted samples for a plan, the lowest running numbers first.
+    """Choose accepted samples for a plan: preferred ones, then the lowest running numbers.
 
     The order doesn't depend on the seed, so a pool that grew keeps every earlier choice.
 
@@ -190,13 +189,15 @@ def select(
         pools: manifest records of each generator; a missing pool counts as an empty one.
         seed: of the project; recorded in the mix.
         rejected_ids: samples that a person rejected in the review; never chosen.
+        preferred_ids: samples that a person accepted; chosen before all others.
     """
     chosen: dict[str, tuple[SyntheticDefect, ...]] = {}
     shortfall: dict[tuple[str, str], int] = {}
     for generator in dict.fromkeys(generator for generator, _ in plan.wanted):
         usable = sorted(
             (s for s in pools.get(generator, ()) if _usable(s, rejected_ids)),
-            key=lambda s: s.index,
+            # what a person asked for has no running number; it comes in when it is accepted
+            key=lambda s: (s.id not in preferred_ids, bool(s.origin), s.index),
         )
         taken: list[SyntheticDefect] = []
         for name in plan.classes:
@@ -206,8 +207,7 @@ def select(
             if len(of_class) < wanted:
                 shortfall[generator, name] = wanted - len(of_class)
         chosen[generator] = tuple(taken)
-    left_out = tuple(s for pool in pools.values() for s in pool if s.id in rejected_ids)
-    return Mix(plan, seed, chosen, shortfall, left_out)
+    return Mix(plan, seed, chosen, shortfall)
 
 
 def mixed_records(records: Iterable[DefectExample], plan: MixPlan) -> list[DefectExample]:

@@ -13,7 +13,12 @@ SWITCHES = {
 }
 
 
-def stay_offline() -> None:
-    """Set the switches, except those that the user has set already."""
+def stay_offline(*, hub: bool = False) -> None:
+    """Set the switches, except those that the user has set already.
+
+    Args:
+        hub: leave the way to the Hugging Face hub open, for the command that fetches weights.
+    """
     for name, value in SWITCHES.items():
-        os.environ.setdefault(name, value)
+        if not (hub and name == "HF_HUB_OFFLINE"):
+            os.environ.setdefault(name, value)

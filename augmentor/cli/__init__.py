@@ -6,14 +6,18 @@ import typer
 
 from augmentor.cli import (
     build,
+    decisions,
     demo,
     doctor,
     evaluate,
     export,
+    filters,
     import_,
     review,
     sample,
+    sheet,
     train,
+    weights,
 )
 
 app = typer.Typer(
@@ -25,7 +29,7 @@ app = typer.Typer(
     epilog="A project is a folder with augment.yaml; go into it and no command needs a flag. "
     "Exit codes: 0 done, 1 bug, 2 wrong arguments, 3 project or recipe, 4 data, 5 weights, "
     "6 leak between splits, 7 built but short of the ratio, 8 database, 9 disk, 10 a training "
-    "failed, 130 interrupted.",
+    "or sampling failed, 130 interrupted.",
 )
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)
@@ -36,6 +40,10 @@ app.command("build")(build.build)
 app.command("review")(review.review)
 app.command("evaluate")(evaluate.evaluate)
 app.command("export")(export.export)
+app.command("sheet")(sheet.sheet)
+app.add_typer(filters.app)
+app.add_typer(decisions.app)
+app.add_typer(weights.app)
 
 
 def main() -> None:

@@ -60,8 +60,16 @@ def show(console: Console, summary: dict[str, Any]) -> None:
     for name, rules in summary["rejections"].items():
         for rule, count in rules.items():
             console.text(f"rejected, {name}: {count} by {rule}")
-    if summary["rejected_by_hand"]:
-        console.text(f"left out because a person rejected them: {summary['rejected_by_hand']}")
+    by_hand = summary["decisions"]
+    if any(by_hand.values()):
+        console.text(
+            f"Decisions by hand applied: {by_hand['rejected']} rejected, {by_hand['accepted']} "
+            f"accepted, {by_hand['relabelled']} relabelled"
+            + (
+                f"; {by_hand['elsewhere']} on samples that are not in use"
+                * bool(by_hand["elsewhere"])
+            )
+        )
     for line in summary["short"]:
         console.warn(line)
     console.text(f"Dataset:  {summary['export']}   FiftyOne: {summary['fiftyone']}")

@@ -1,6 +1,7 @@
 """What a person, or with --json a machine, sees of a command: lines, bars, tables, errors."""
 
 import json as jsonlib
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,9 +24,13 @@ class Console:
     def __init__(self, json: bool) -> None:
         from rich.console import Console as RichConsole
 
+        # Of several processes that a launcher started, the first one speaks.
+        self._speaks = os.environ.get("RANK", "0") == "0"
         self.json = json
-        self._out = RichConsole(soft_wrap=True, highlight=False)
-        self._err = RichConsole(stderr=True, soft_wrap=True, highlight=False)
+        self._out = RichConsole(soft_wrap=True, highlight=False, quiet=not self._speaks)
+        self._err = RichConsole(
+            stderr=True, soft_wrap=True, highlight=False, quiet=not self._speaks
+        )
         self._bars: Any = None
         self._tasks: dict[str, Any] = {}
         self._printed: dict[str, int] = {}
@@ -66,6 +71,7 @@ class Console:
         if self.json:
             return
         from rich import box
+        from rich.markup import escape
         from rich.table import Table
 
         self.close()
@@ -74,7 +80,7 @@ class Console:
             numeric = all(isinstance(row[number], int | float) for row in rows)
             table.add_column(column, justify="right" if numeric and rows else "left")
         for row in rows:
-            table.add_row(*(str(cell) for cell in row))
+            table.add_row(*(escape(str(cell)) for cell in row))
         self._out.print(table)
 
     def text(self, text: str) -> None:
@@ -86,7 +92,7 @@ class Console:
     def result(self, value: Mapping[str, Any]) -> None:
         """With --json, print `value` as the command's one JSON object."""
         self.close()
-        if self.json:
+        if self.json and self._speaks:
             print(jsonlib.dumps(value, indent=2, default=str))
 
 
@@ -112,11 +118,14 @@ def _bars(console: Any) -> Any:
 
 
 @contextmanager
-def command(json: bool, debug: bool) -> Iterator[Console]:
-    """Run a command's body; turn what it raises into one sentence and an exit code."""
+def command(json: bool, debug: bool, *, hub: bool = False) -> Iterator[Console]:
+    """Run a command's body; turn what it raises into one sentence and an exit code.
+
+    `hub` leaves the way to the Hugging Face hub open.
+    """
     from augmentor.offline import stay_offline
 
-    stay_offline()
+    stay_offline(hub=hub)
     console = Console(json)
     try:
         yield console

@@ -1,4 +1,4 @@
-"""augment review: look at the dataset in the FiftyOne App."""
+"""augment review: look at the dataset in the FiftyOne App, and decide."""
 
 from typing import Annotated
 
@@ -10,26 +10,38 @@ from augmentor.cli.options import ProjectOption, open_here
 
 def review(
     dataset: Annotated[
-        str | None, typer.Option(help="Name in FiftyOne. Default: the project's mixed dataset.")
+        str | None,
+        typer.Option(
+            help="Any dataset in FiftyOne, only to look at. Default: the project's mixed one."
+        ),
     ] = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="First port to try.")] = 5151,
     address: Annotated[
         str, typer.Option(help="Address to listen on; any other than 127.0.0.1 opens it to others.")
     ] = "127.0.0.1",
+    who: Annotated[
+        str | None,
+        typer.Option("--as", help="Name that decisions are signed with. Default: your account's."),
+    ] = None,
     project: ProjectOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Open the FiftyOne App; tag a sample `rejected` and the next build leaves it out."""
+    """Open the FiftyOne App: accept, reject, relabel, ask for more; the next build obeys."""
     with command(json, debug) as console:
-        from augmentor.workflows.review import open_app
+        from augmentor.workflows.review import open_review
 
-        name = dataset or open_here(project, console).mixed_name
-        session = open_app(name, port=port, address=address)
+        opened = None if dataset else open_here(project, console)
+        name = opened.mixed_name if opened else str(dataset)
+        session = open_review(name, opened, port=port, address=address, who=who, reporter=console)
+        if session.note:
+            console.warn(session.note)
         console.text(f"{name}: {session.url}")
-        console.text(
-            "Select samples, press the tag icon and tag them `rejected`: the next `augment build` "
-            "leaves them out. Ctrl-C ends the App."
-        )
+        if opened:
+            console.text(
+                "Select samples and press Shift+A to accept, Shift+X to reject, Shift+U to undo, "
+                "Shift+M for more like them, Shift+T to try again."
+            )
+        console.text("Ctrl-C ends the App.")
         console.result({"dataset": name, "url": session.url})
         session.wait()

@@ -4,23 +4,44 @@ FiftyOne itself is imported by the first call that needs it, not by importing th
 """
 
 from augmentor.fiftyone_io.app import AppSession, launch_app
+from augmentor.fiftyone_io.brain import Embedded, Nearest, show_embeddings
 from augmentor.fiftyone_io.connection import connect, database_status
+from augmentor.fiftyone_io.overview import Overview, overview
 from augmentor.fiftyone_io.register import (
+    add_new,
     dataset_exists,
+    dataset_info,
+    note,
     register_mix,
     register_real,
-    reviewed_rejections,
+    sample_keys,
 )
+from augmentor.fiftyone_io.review import Chosen, chosen_samples, mirror, with_sources
+from augmentor.fiftyone_io.views import prepare_views, rank
 from augmentor.items import PoolSample
 
 __all__ = [
     "AppSession",
+    "Chosen",
+    "Embedded",
+    "Nearest",
+    "Overview",
     "PoolSample",
+    "add_new",
+    "chosen_samples",
     "connect",
     "database_status",
     "dataset_exists",
+    "dataset_info",
     "launch_app",
+    "mirror",
+    "note",
+    "overview",
+    "prepare_views",
+    "rank",
     "register_mix",
     "register_real",
-    "reviewed_rejections",
+    "sample_keys",
+    "show_embeddings",
+    "with_sources",
 ]

@@ -1,13 +1,23 @@
 """The FiftyOne App on a dataset: bound to this machine, on a free port, gone when it is closed."""
 
 import logging
+import os
 import socket
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from augmentor.errors import DatabaseError
 from augmentor.fiftyone_io.connection import connect, database_errors, server_environment
 
 PORTS_TRIED = 50
+WATCH_S = 2.0
+"""How often an open App's database and dataset are looked after."""
+
+_PLUGINS = "FIFTYONE_PLUGINS_DIR"
 
 
 class AppSession:
@@ -19,29 +29,50 @@ class AppSession:
         note: why it is not the port that was asked for; empty where it is.
     """
 
-    def __init__(self, session: Any, url: str, port: int, note: str) -> None:
+    def __init__(self, session: Any, url: str, port: int, note: str, things: ExitStack) -> None:
         self._session = session
         self.url = url
         self.port = port
         self.note = note
+        self._things = things
 
-    def wait(self) -> None:
-        """Block until every tab with the App is closed, or Ctrl-C; then leave nothing running."""
+    def wait(self, look: Callable[[], None] = lambda: None) -> None:
+        """Block until Ctrl-C, whether a tab shows the App or not; then leave nothing running.
+
+        Args:
+            look: called every `WATCH_S`; what it raises ends the waiting.
+        """
+        never = threading.Event()
         try:
-            self._session.wait()
+            while not never.wait(WATCH_S):
+                look()
         except KeyboardInterrupt:
             pass
         finally:
             self.close()
 
+    def refresh(self) -> None:
+        """Make every tab load the dataset anew."""
+        # raised while the server isn't up yet; whoever opens a tab later sees all of it anyway
+        with suppress(RuntimeError):
+            self._session.refresh()
+
     def close(self) -> None:
         """Close the App and end its server."""
         import fiftyone as fo
 
-        fo.close_app()
+        with self._things:
+            fo.close_app()
 
 
-def launch_app(name: str, *, port: int = 5151, address: str = "127.0.0.1") -> AppSession:
+def launch_app(
+    name: str,
+    *,
+    port: int = 5151,
+    address: str = "127.0.0.1",
+    plugins: Sequence[Path] = (),
+    environment: Mapping[str, str] | None = None,
+) -> AppSession:
     """Open the FiftyOne App on a dataset.
 
     Args:
@@ -49,13 +80,15 @@ def launch_app(name: str, *, port: int = 5151, address: str = "127.0.0.1") -> Ap
         port: where to begin to look for a free port.
         address: to listen on; other machines can reach it only on an address of this machine
             that they can reach, or `0.0.0.0`.
+        plugins: folders of FiftyOne plugins that this App offers beside the user's own.
+        environment: variables of the App's server.
 
     Raises:
         DatabaseError: no such dataset, no free port, or the database is out of order.
     """
     free = _free_port(port, address)
     fo = connect()
-    with database_errors():
+    with ExitStack() as things, database_errors():
         if not fo.dataset_exists(name):
             listed = ", ".join(fo.list_datasets()) or "none"
             raise DatabaseError(
@@ -63,11 +96,39 @@ def launch_app(name: str, *, port: int = 5151, address: str = "127.0.0.1") -> Ap
             )
         dataset = fo.load_dataset(name)
         _hush()
-        with server_environment():
+        folder = things.enter_context(_plugins_folder(fo.config.plugins_dir, plugins))
+        with server_environment(), _variables({**(environment or {}), _PLUGINS: str(folder)}):
             session = fo.launch_app(dataset, port=free, address=address)
+        kept = things.pop_all()
     shown = "127.0.0.1" if address in ("0.0.0.0", "") else address
     note = "" if free == port else f"Port {port} is in use, so the App is on {free}."
-    return AppSession(session, f"http://{shown}:{free}/datasets/{name}", free, note)
+    return AppSession(session, f"http://{shown}:{free}/datasets/{name}", free, note, kept)
+
+
+@contextmanager
+def _plugins_folder(users: str, ours: Sequence[Path]) -> Iterator[Path]:
+    """A folder in which FiftyOne finds the user's plugins and ours, by links, as long as it is
+    needed: nothing is installed into the user's own."""
+    with tempfile.TemporaryDirectory(prefix="augment-plugins-") as name:
+        for number, folder in enumerate([*ours, Path(users)]):
+            if folder.is_dir():
+                (Path(name) / f"{number}-{folder.name}").symlink_to(folder.absolute())
+        yield Path(name)
+
+
+@contextmanager
+def _variables(values: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for a process that is started inside the block."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _hush() -> None:

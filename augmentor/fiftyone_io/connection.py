@@ -40,6 +40,13 @@ def connect() -> Any:
     return fo
 
 
+def imported() -> Any:
+    """The module `fiftyone` as it is, without looking after its database."""
+    import fiftyone
+
+    return fiftyone
+
+
 def _first_use(starting: mongod.Starting | None) -> Any:
     """Import FiftyOne and let it connect: to what is being started, else to what it knows."""
     global _own_uri

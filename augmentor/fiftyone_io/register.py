@@ -6,14 +6,23 @@ from pathlib import Path
 from typing import Any
 
 from augmentor.errors import DatabaseError, SourceError
-from augmentor.fiftyone_io.connection import connect, database_errors, make_durable
+from augmentor.fiftyone_io.connection import (
+    connect,
+    database_errors,
+    imported,
+    make_durable,
+)
 from augmentor.fiftyone_io.schema import (
+    DETAILS,
     ID,
+    NEW,
     NOT_IN_MIX,
     OUR_TAGS,
     REJECTED,
     VERSION,
     declare,
+    detail_fields,
+    details_version_of,
     fields_of,
     version_of,
 )
@@ -33,7 +42,8 @@ def register_real(
 
     See `register_mix` for what a second call does, what is returned and what is raised.
     """
-    return _register(name, list(records), classes, {"role": "real"})
+    planned = [_plan(record, classes) for record in records]
+    return _register(name, planned, classes, {"role": "real"})
 
 
 def register_mix(
@@ -42,61 +52,126 @@ def register_mix(
     samples: Sequence[PoolSample],
     classes: Sequence[str],
     mix_info: dict[str, Any],
+    others: Sequence[PoolSample] = (),
 ) -> dict[str, int]:
     """Register the mixed dataset as the persistent FiftyOne dataset `name`.
 
     Calling again updates it in place. A sample is found again by its id, and keeps the tags and
     fields that a person gave it; its labels are rewritten only if what they were made from has
-    changed (a new import). A sample that is no longer in the mix is removed, unless a person
-    tagged it or one of its labels: it then stays, and is tagged `not-in-mix`.
+    changed (a new import). A sample that is in neither `samples` nor `others` any more is
+    removed, unless a person tagged it or one of its labels: it then stays, tagged `not-in-mix`.
 
     Args:
         name: of the dataset.
         records: real images; those of `reserve` are left out.
-        samples: synthetic samples.
+        samples: synthetic samples of the mix.
         classes: defect classes in label order.
         mix_info: JSON-able; stored with the dataset under `info["augmentor"]`.
+        others: samples of the pools that are not in the mix (rejected, or more than was asked
+            for), to be looked at; tagged `not-in-mix`.
 
     Returns:
-        How many samples were `added`, `updated`, `unchanged`, `removed` and `kept` (tagged
-        `not-in-mix`), and `total` in the mix.
+        How many samples were `added`, `updated`, `unchanged`, `removed` and `kept` (no longer in
+        a pool, but a person's), and `total` in the mix.
 
     Raises:
         DatabaseError: the database can't be started or died, or `name` is a dataset that
             `augment` didn't make.
         SourceError, PoolError: an image or mask is gone or unreadable.
     """
-    entries: list[Entry] = [record for record in records if record.split != "reserve"]
-    entries += [PoolSample(*sample) for sample in samples]
-    return _register(name, entries, classes, {"role": "mix", **mix_info})
+    planned = [_plan(record, classes) for record in records if record.split != "reserve"]
+    planned += [_plan(PoolSample(*sample), classes) for sample in samples]
+    outside = ("synthetic", NOT_IN_MIX)
+    planned += [_plan(PoolSample(*sample), classes, outside) for sample in others]
+    counts = _register(name, planned, classes, {"role": "mix", **mix_info})
+    return counts | {"total": counts["total"] - len(others)}
 
 
-def dataset_exists(name: str) -> bool:
+def add_new(name: str, samples: Sequence[PoolSample], classes: Sequence[str]) -> int:
+    """Add samples that were just made to a dataset, tagged `new` and `not-in-mix`.
+
+    Returns:
+        How many of them it did not hold yet.
+
+    Raises:
+        DatabaseError: the database died, or the dataset is gone.
+    """
+    fo = connect()
+    planned = [_plan(sample, classes, ("synthetic", NOT_IN_MIX, NEW)) for sample in samples]
+    with database_errors():
+        dataset = load(fo, name)
+        declare(fo, dataset, classes, _scores(planned))
+        held = set(dataset.match({ID: {"$in": [image.id for image in planned]}}).values(ID))
+        fresh = [image for image in planned if image.id not in held]
+        _write(fo, dataset, fresh, {}, classes)
+        make_durable()
+    return len(fresh)
+
+
+def load(fo: Any, name: str) -> Any:
+    """Load a dataset as it is in the database now.
+
+    Raises:
+        DatabaseError: there is none of that name.
+    """
+    if not fo.dataset_exists(name):
+        raise DatabaseError(
+            f"FiftyOne has no dataset {name!r} any more; make it again with `augment build`, "
+            "decisions are kept."
+        )
+    dataset = fo.load_dataset(name)
+    dataset.reload()
+    return dataset
+
+
+def dataset_exists(name: str, *, start: bool = True) -> bool:
     """Whether FiftyOne has a dataset of this name.
+
+    Args:
+        name: of the dataset.
+        start: start a database that has died anew; else that is an error.
 
     Raises:
         DatabaseError: the database can't be started, or died.
     """
-    fo = connect()
+    fo = connect() if start else imported()
     with database_errors():
         return bool(fo.dataset_exists(name))
 
 
-def reviewed_rejections(name: str) -> frozenset[str]:
-    """Ids of the samples that a person tagged `rejected` in the App; none without a dataset.
+def note(name: str, **values: Any) -> None:
+    """Note something with a dataset, beside what its build noted; see `dataset_info`.
 
     Raises:
-        DatabaseError: the database can't be started, or died.
+        DatabaseError: the database died, or the dataset is gone.
     """
     fo = connect()
     with database_errors():
-        if not fo.dataset_exists(name):
-            return frozenset()
-        dataset = fo.load_dataset(name)
-        if not dataset.has_field(ID):
-            return frozenset()
-        found = dataset.match_tags(REJECTED).values(ID)
-    return frozenset(value for value in found if value is not None)
+        dataset = load(fo, name)
+        dataset.info["augmentor"] = {**(dataset.info.get("augmentor") or {}), **values}
+        dataset.save()
+
+
+def sample_keys(name: str) -> set[str]:
+    """Our ids of every image of a dataset.
+
+    Raises:
+        DatabaseError: the database died, or the dataset is gone.
+    """
+    fo = connect()
+    with database_errors():
+        return {key for key in load(fo, name).values(ID) if key is not None}
+
+
+def dataset_info(name: str) -> dict[str, Any]:
+    """What a build noted with the dataset, see `register_mix`.
+
+    Raises:
+        DatabaseError: the database died, or the dataset is gone.
+    """
+    fo = connect()
+    with database_errors():
+        return dict(load(fo, name).info.get("augmentor") or {})
 
 
 @dataclass(frozen=True)
@@ -108,6 +183,7 @@ class _Planned:
     path: Path
     tags: list[str]
     version: str
+    details: str
 
     def item(self) -> Item:
         """The item with its masks."""
@@ -123,18 +199,17 @@ class _Known:
     sample_id: str
     tags: list[str]
     version: str | None
+    details: str | None
     touched: bool
 
 
 def _register(
-    name: str, entries: Sequence[Entry], classes: Sequence[str], info: dict[str, Any]
+    name: str, planned: Sequence[_Planned], classes: Sequence[str], info: dict[str, Any]
 ) -> dict[str, int]:
-    planned = [_plan(entry, classes) for entry in entries]
     fo = connect()
     with database_errors():
         dataset = _open(fo, name)
-        scores = {s for e in entries if isinstance(e, PoolSample) for s in e.record.scores}
-        declare(fo, dataset, classes, scores)
+        declare(fo, dataset, classes, _scores(planned))
         known = _known(dataset)
         counts = _write(fo, dataset, planned, known, classes)
         stays = {image.id for image in planned}
@@ -144,17 +219,25 @@ def _register(
         for tag in ("synthetic", REJECTED):
             dataset.save_view(tag, dataset.match_tags(tag), overwrite=True)
         make_durable()
-    return counts | {"total": len(entries)}
+    return counts | {"total": len(planned)}
 
 
-def _plan(entry: Entry, classes: Sequence[str]) -> _Planned:
+def _scores(planned: Sequence[_Planned]) -> set[str]:
+    made = [image.entry.record for image in planned if isinstance(image.entry, PoolSample)]
+    return {name for record in made for name in record.scores}
+
+
+def _plan(
+    entry: Entry, classes: Sequence[str], tags: Sequence[str] = ("synthetic", "train")
+) -> _Planned:
+    record = entry.record if isinstance(entry, PoolSample) else entry
     if isinstance(entry, PoolSample):
-        check_classes([entry.record.class_name], classes)
-        path, tags = entry.pool / entry.record.image, ["synthetic", "train"]
-        return _Planned(entry, entry.record.id, path, tags, version_of(entry.record, path, classes))
-    check_classes([entry.label], classes)
-    version = version_of(entry, entry.image_path, classes)
-    return _Planned(entry, entry.id, entry.image_path, ["real", str(entry.split)], version)
+        path, label = entry.pool / entry.record.image, entry.record.class_name
+    else:
+        path, label, tags = entry.image_path, entry.label, ("real", str(entry.split))
+    check_classes([label], classes)
+    version = version_of(record, path, classes)
+    return _Planned(entry, record.id, path, [*tags], version, details_version_of(record))
 
 
 def _open(fo: Any, name: str) -> Any:
@@ -176,12 +259,13 @@ def _open(fo: Any, name: str) -> Any:
 
 def _known(dataset: Any) -> dict[str, _Known]:
     """Every sample of the dataset that is ours, by our id."""
-    fields = ["id", ID, "tags", VERSION, "ground_truth.detections.tags", "defect.tags"]
+    ours = ["id", ID, "tags", VERSION, DETAILS]
+    values = dataset.values([*ours, "ground_truth.detections.tags", "defect.tags"])
     known = {}
-    for sample_id, key, tags, version, *label_tags in zip(*dataset.values(fields), strict=True):
+    for sample_id, key, tags, version, details, *label_tags in zip(*values, strict=True):
         touched = bool(set(tags) - OUR_TAGS) or any(_flat(label_tags))
         if key is not None:
-            known[key] = _Known(sample_id, tags, version, touched)
+            known[key] = _Known(sample_id, tags, version, details, touched)
     return known
 
 
@@ -210,11 +294,19 @@ def _write(
     changed = [image for image, was in old if image.version != was.version]
     for batch in _batches(changed):
         _rewrite(fo, dataset, {known[image.id].sample_id: image for image in batch}, classes)
+    known_better = [
+        (image, was)
+        for image, was in old
+        if image.version == was.version and image.details != was.details
+    ]
+    _rewrite_details(fo, dataset, known_better)
     tags = {was.sample_id: _merged(image.tags, was.tags) for image, was in old}
     retagged = {was.sample_id: tags[was.sample_id] for _, was in old if _differs(tags, was)}
     if retagged:
         dataset.set_values("tags", retagged, key_field="id", progress=False)
-    updated = len({known[image.id].sample_id for image in changed} | set(retagged))
+    rewritten = {known[image.id].sample_id for image in changed}
+    rewritten |= {was.sample_id for _, was in known_better}
+    updated = len(rewritten | set(retagged))
     return {"added": len(new), "updated": updated, "unchanged": len(old) - updated}
 
 
@@ -229,6 +321,18 @@ def _rewrite(fo: Any, dataset: Any, images: dict[str, _Planned], classes: Sequen
         sample.filepath = _filepath(image.path)
         for field, value in fields_of(fo, image.item(), classes).items():
             sample[field] = value
+
+
+def _rewrite_details(fo: Any, dataset: Any, images: Sequence[tuple[_Planned, _Known]]) -> None:
+    """Write what is known about existing samples again, and leave their labels alone."""
+    found: dict[str, dict[str, Any]] = {}
+    for image, was in images:
+        entry = image.entry
+        record = entry.record if isinstance(entry, PoolSample) else entry
+        for field, value in detail_fields(fo, record).items():
+            found.setdefault(field, {})[was.sample_id] = value
+    for field, values in found.items():
+        dataset.set_values(field, values, key_field="id", progress=False)
 
 
 def _retire(dataset: Any, gone: list[_Known]) -> dict[str, int]:

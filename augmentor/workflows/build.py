@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from augmentor import fiftyone_io
+from augmentor.decisions import Standing
 from augmentor.errors import ProjectError
 from augmentor.exporters import write_training_export
-from augmentor.filters import count_rejections
+from augmentor.filters import HAND, count_decisions, count_rejections
 from augmentor.items import PoolSample
 from augmentor.mixing import Mix, MixPlan, check_sources, mixed_records, plan_mix, select
 from augmentor.records_io import load_records
+from augmentor.workflows.decisions import hand_decisions
 from augmentor.workflows.generators import (
     Maker,
     fill_pool,
@@ -80,6 +82,7 @@ def build_dataset(project: Project, reporter: Reporter) -> Built:
     """Train and sample what is missing, filter, mix, register in FiftyOne, export.
 
     Raises:
+        DecisionError: the log of decisions is damaged, or names a class that doesn't exist.
         LeakError: a sample's sources touch val, test or reserve.
         RatioError: the ratio is out of range or can't be related to anything.
     """
@@ -97,9 +100,9 @@ def build_dataset(project: Project, reporter: Reporter) -> Built:
         f"Train split: {sum(plan.available.values())} defect and {plan.clean} clean images; ratio "
         f"{plan.ratio:g} asks for {plan.synthetic} synthetic ones of {', '.join(project.shares)}"
     )
-    rejected = fiftyone_io.reviewed_rejections(project.mixed_name)
-    pools, fingerprints = _pools(project, plan, rejected, reporter)
-    mix = select(plan, pools, seed=mix_config.seed, rejected_ids=rejected)
+    standing = hand_decisions(project)
+    pools, fingerprints = _pools(project, plan, standing, reporter)
+    mix = _select(plan, pools, standing, mix_config.seed)
     check_sources(mix.samples, records)
 
     key = sha256_of(
@@ -108,17 +111,38 @@ def build_dataset(project: Project, reporter: Reporter) -> Built:
             "plan": {**asdict(plan), "wanted": sorted((*k, n) for k, n in plan.wanted.items())},
             "samples": [s.id for s in mix.samples],
             "makers": fingerprints,
-            "rejected": sorted(rejected),
+            "judged": [r.model_dump(mode="json") for pool in pools.values() for r in pool],
+            "decisions": [held.model_dump() for held in standing.values()],
         }
     )
-    summary = _summary(project, mix, pools, len(mix.left_out))
+    summary = _summary(project, mix, pools, standing)
     stamp = project.dataset / STAMP
     if _done(stamp, key) and fiftyone_io.dataset_exists(project.mixed_name):
         return Built(project.dataset, {**summary, "unchanged": True})
-    samples = pool_samples(project, mix.samples)
-    _write(project, records, plan, samples, summary, reporter)
+    _write(project, records, mix, summary, reporter)
+    reporter.say(f"Registering them in FiftyOne ({project.mixed_name})")
+    _register(project, records, mix, pools, summary)
+    fiftyone_io.mirror(project.mixed_name, standing)
     write_json(stamp, {"key": key, "summary": summary})
     return Built(project.dataset, {**summary, "unchanged": False})
+
+
+def _select(
+    plan: MixPlan,
+    pools: Mapping[str, Sequence[SyntheticDefect]],
+    standing: Mapping[str, Standing],
+    seed: int,
+) -> Mix:
+    def decided(verdict: str) -> frozenset[str]:
+        return frozenset(name for name, held in standing.items() if held.verdict == verdict)
+
+    return select(
+        plan,
+        pools,
+        seed=seed,
+        rejected_ids=decided("rejected"),
+        preferred_ids=decided("accepted"),
+    )
 
 
 def pool_samples(project: Project, samples: Sequence[SyntheticDefect]) -> list[PoolSample]:
@@ -127,13 +151,13 @@ def pool_samples(project: Project, samples: Sequence[SyntheticDefect]) -> list[P
 
 
 def _pools(
-    project: Project, plan: MixPlan, rejected: frozenset[str], reporter: Reporter
+    project: Project, plan: MixPlan, standing: Mapping[str, Standing], reporter: Reporter
 ) -> tuple[dict[str, list[SyntheticDefect]], dict[str, str]]:
     pools, fingerprints = {}, {}
     for name in dict.fromkeys(generator for generator, _ in plan.wanted):
         maker: Maker = open_maker(project, name, reporter)
         wanted = {c: n for (generator, c), n in plan.wanted.items() if generator == name}
-        pools[name] = fill_pool(project, maker, wanted, rejected, reporter)
+        pools[name] = fill_pool(project, maker, wanted, standing, reporter)
         fingerprints[name] = maker.painter.fingerprint
     return pools, fingerprints
 
@@ -145,12 +169,12 @@ def _done(stamp: Path, key: str) -> bool:
 def _write(
     project: Project,
     records: Sequence[DefectExample],
-    plan: MixPlan,
-    samples: Sequence[PoolSample],
+    mix: Mix,
     summary: Mapping[str, Any],
     reporter: Reporter,
 ) -> None:
-    kept = mixed_records(records, plan)
+    kept = mixed_records(records, mix.plan)
+    samples = pool_samples(project, mix.samples)
     reporter.say(f"Writing {len(kept)} real and {len(samples)} synthetic images")
     write_training_export(
         project.dataset,
@@ -162,9 +186,25 @@ def _write(
         notes=summary["short"],
     )
     _sheet(project, records, samples)
-    reporter.say(f"Registering them in FiftyOne ({project.mixed_name})")
+
+
+def _register(
+    project: Project,
+    records: Sequence[DefectExample],
+    mix: Mix,
+    pools: Mapping[str, Sequence[SyntheticDefect]],
+    summary: Mapping[str, Any],
+) -> None:
+    """The mix, and beside it what the pools hold besides, to be looked at and decided about."""
+    chosen = {sample.id for sample in mix.samples}
+    rest = [r for pool in pools.values() for r in pool if r.id not in chosen]
     fiftyone_io.register_mix(
-        project.mixed_name, kept, samples, project.config.classes, dict(summary)
+        project.mixed_name,
+        mixed_records(records, mix.plan),
+        pool_samples(project, mix.samples),
+        project.config.classes,
+        {**summary, "project": str(project.folder)},
+        pool_samples(project, rest),
     )
 
 
@@ -186,14 +226,15 @@ def _summary(
     project: Project,
     mix: Mix,
     pools: Mapping[str, Sequence[SyntheticDefect]],
-    rejected_by_hand: int,
+    standing: Mapping[str, Standing],
 ) -> dict[str, Any]:
     rejections = {name: count_rejections(pool) for name, pool in pools.items()}
     short = [
         f"{number} samples of {class_name!r} are missing: {generator} made "
-        f"{sum(r.class_name == class_name for r in pools[generator])}, and the rules rejected "
-        f"{_reasons(pools[generator], class_name)}; loosen `rules` or raise `mix.attempts` in "
-        "augment.yaml, or ask for a lower --ratio."
+        f"{sum(r.class_name == class_name for r in pools[generator])}, of which were rejected "
+        f"{_reasons(pools[generator], class_name)}; see what they remove with `augment filters "
+        "report`, loosen `filters` or raise `mix.attempts` in augment.yaml, or ask for a lower "
+        "--ratio."
         for (generator, class_name), number in mix.shortfall.items()
     ]
     short += [
@@ -211,7 +252,8 @@ def _summary(
             for r in mix.counts
         ],
         "rejections": rejections,
-        "rejected_by_hand": rejected_by_hand,
+        "decisions": count_decisions([r for pool in pools.values() for r in pool], standing),
+        "scored_by": sorted({r.scored_by for p in pools.values() for r in p if r.scored_by}),
         "short": short,
         "export": str(project.dataset),
         "fiftyone": project.mixed_name,
@@ -220,5 +262,8 @@ def _summary(
 
 
 def _reasons(pool: Sequence[SyntheticDefect], class_name: str) -> str:
-    counts = count_rejections([r for r in pool if r.class_name == class_name])
-    return ", ".join(f"{number} by {rule}" for rule, number in counts.items()) or "none"
+    of_class = [r for r in pool if r.class_name == class_name]
+    counts = count_rejections(of_class)
+    by_hand = sum(r.rule == HAND for r in of_class)
+    said = [f"{number} by {rule}" for rule, number in counts.items()]
+    return ", ".join([*said, *([f"{by_hand} by hand"] if by_hand else [])]) or "none"

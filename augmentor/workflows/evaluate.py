@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,11 @@ def _write_arms(project: Project, arms: Sequence[str], reporter: Reporter) -> Pa
     lines = read_lines(project.dataset / "manifest.jsonl")
     records = load_records(project.data)
     train = [r for r in records if r.split == "train"]
-    chosen = [(line["generator"], line["id"]) for line in lines if line["kind"] == "synthetic"]
+    chosen = [
+        (line["generator"], line["id"], line["class"])
+        for line in lines
+        if line["kind"] == "synthetic"
+    ]
     mixed = read_samples(project, chosen)
     numbers = Counter(sample.class_name for sample in mixed)
 
@@ -143,9 +147,11 @@ def _classical(
 
 
 def _copy_paste(project: Project, numbers: Counter[str], reporter: Reporter) -> list[PoolSample]:
-    maker = open_maker(project, "copy-paste", reporter)
-    pool = fill_pool(project, maker, numbers, frozenset(), reporter)
-    accepted = [r for r in pool if r.verdict == "accepted"]
+    # as anybody would paste them: neither helped nor held back by rules on what they look like
+    maker = replace(open_maker(project, "copy-paste", reporter), scorer=None)
+    pool = fill_pool(project, maker, numbers, {}, reporter)
+    # what a person asked for in the review has no part in it either
+    accepted = [r for r in pool if r.verdict == "accepted" and not r.origin]
     taken = [
         record
         for name, number in numbers.items()

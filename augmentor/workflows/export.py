@@ -22,7 +22,11 @@ def export_project(project: Project, layout: Format, to: Path | None, reporter: 
         raise ProjectError("There is no mixed dataset yet; build it: augment build --ratio 0.5")
     lines = read_lines(project.dataset / "manifest.jsonl")
     ids = {line["id"] for line in lines}
-    chosen = [(line["generator"], line["id"]) for line in lines if line["kind"] == "synthetic"]
+    chosen = [
+        (line["generator"], line["id"], line["class"])
+        for line in lines
+        if line["kind"] == "synthetic"
+    ]
     records = [r for r in load_records(project.data) if r.id in ids]
     samples = read_samples(project, chosen)
     folder = (to or project.export(layout)).resolve()

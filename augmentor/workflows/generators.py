@@ -1,22 +1,26 @@
 """Generators of a project: opened by name, trained where that is still missing, and their pools
 filled until enough samples are accepted."""
 
-import difflib
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from augmentor.filters import apply_rules
+from augmentor.decisions import Standing
+from augmentor.filters import apply_decisions, apply_rules
 from augmentor.records_io import load_records
 from augmentor.splits import check_no_leak
 from augmentor.workflows.project import Project
+from augmentor.workflows.recipes import open_recipe
 from augmentor.workflows.reporting import Reporter
+from augmentor.workflows.scoring import Scorer
 from generator.baselines import BASELINES, make_baseline
+from generator.checkpoints import SHELF
 from generator.compositing import composite
-from generator.config import Recipe, load_recipe, recipe_names
-from generator.errors import PoolError, RecipeError
+from generator.config import Recipe
+from generator.errors import CheckpointError, PoolError
 from generator.interface import Painter
 from generator.masks import DraftPlanner
 from generator.quality.agreement import judge
@@ -36,11 +40,13 @@ PASTING = frozenset({"copy-paste", "poisson-paste"})
 
 @dataclass(frozen=True)
 class Maker:
-    """A generator ready to sample: what paints, and what plans for it."""
+    """A generator ready to sample: what paints, what plans for it, and what compares its samples
+    with real defects (None judges them by their masks alone)."""
 
     name: str
     painter: Painter
     planner: DraftPlanner
+    scorer: Scorer | None = None
 
 
 def training_examples(project: Project) -> list[DefectExample]:
@@ -71,22 +77,31 @@ def train_recipe(project: Project, recipe: Recipe, reporter: Reporter) -> tuple[
         on_step=lambda done, total, loss: reporter.progress(
             f"Training {recipe.name}", done, total, f"loss {loss:.3f}"
         ),
+        on_stage=lambda stage, moving: reporter.say(
+            f"Stage {stage.name}: {moving:,} trainable parameters"
+        ),
+        on_note=reporter.say,
     )
     return folder, True
 
 
 def open_maker(project: Project, name: str, reporter: Reporter) -> Maker:
-    """Open a baseline, or a recipe's checkpoint, trained first where it isn't yet."""
+    """Open a baseline, or a recipe's checkpoint, trained first where it isn't yet.
+
+    `NAME@STEP` is the checkpoint that a recipe with `training.keep_checkpoints` kept there.
+    """
     examples = training_examples(project)
     config = project.config
     settings = config.masks
+    scorer = Scorer(project, examples, reporter)
     if name in BASELINES:
         if name in PASTING:
             settings = settings.model_copy(update={"real_share": 1.0, "recombine": 0.0})
-        return Maker(name, make_baseline(name), DraftPlanner(examples, config.classes, settings))
-    _refuse_unknown(name)
-    recipe = load_recipe(name)
-    folder, _ = train_recipe(project, recipe, reporter)
+        planner = DraftPlanner(examples, config.classes, settings)
+        return Maker(name, make_baseline(name), planner, scorer)
+    recipe_name, _, step = name.partition("@")
+    recipe = open_recipe(project, recipe_name)
+    folder = _checkpoint(project, recipe, step, reporter)
     # What is sampled has to look like what was trained on: the same windows around a defect.
     crops = {"crop_factor": recipe.crops.factor, "least_px": recipe.crops.least_px}
     planner = DraftPlanner(
@@ -95,19 +110,25 @@ def open_maker(project: Project, name: str, reporter: Reporter) -> Maker:
         settings.model_copy(update=crops),
         working_size=recipe.crops.whole_image_px,
     )
-    return Maker(recipe.name, load_painter(folder), planner)
+    painter = load_painter(folder)
+    # A recipe from a file has a name of its own, and a kept checkpoint is another generator.
+    painter.name = f"{recipe.name}@{step}" if step else recipe.name
+    return Maker(painter.name, painter, planner, scorer)
 
 
-def _refuse_unknown(name: str) -> None:
-    known = (*recipe_names(), *BASELINES)
-    if name in known or Path(name).suffix in {".yaml", ".yml"}:
-        return
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise RecipeError(
-        f"There is no generator {name!r}; {hint}Recipes: {', '.join(recipe_names())}. "
-        f"Baselines: {', '.join(BASELINES)}."
-    )
+def _checkpoint(project: Project, recipe: Recipe, step: str, reporter: Reporter) -> Path:
+    """The finished checkpoint of a recipe, or the one that was kept after a step."""
+    if not step:
+        return train_recipe(project, recipe, reporter)[0]
+    shelf = project.checkpoint(recipe.name) / SHELF
+    kept = {int(path.name.removeprefix("step-")): path for path in shelf.glob("step-*")}
+    if not step.isdigit() or int(step) not in kept:
+        steps = ", ".join(map(str, sorted(kept))) or "none; set training.keep_checkpoints"
+        raise CheckpointError(
+            f"Recipe {recipe.name} has no checkpoint after step {step!r} (kept: {steps}); type "
+            f"augment train {recipe.name}, or leave away what stands behind the @."
+        )
+    return kept[int(step)]
 
 
 def pool_of(project: Project, maker: Maker) -> list[SyntheticDefect]:
@@ -118,13 +139,24 @@ def pool_of(project: Project, maker: Maker) -> list[SyntheticDefect]:
         return []
     records = [record for record in read_pool(pool) if _is_current(project, maker, record)]
     records.sort(key=lambda r: (r.class_name, r.index))
-    return apply_rules(records, project.config.rules)
+    return _judged(project, maker, records)
+
+
+def _judged(
+    project: Project, maker: Maker, records: Sequence[SyntheticDefect]
+) -> list[SyntheticDefect]:
+    if maker.scorer is None:
+        return apply_rules(records, project.config.filters)
+    return maker.scorer.judge(project.pool(maker.name), records)
 
 
 def _is_current(project: Project, maker: Maker, record: SyntheticDefect) -> bool:
-    (request,) = requests_for(
-        project, maker, record.class_name, range(record.index, record.index + 1)
-    )
+    if record.origin:  # a person asked for it, so no running number stands for it
+        request = request_of(record)
+    else:
+        (request,) = requests_for(
+            project, maker, record.class_name, range(record.index, record.index + 1)
+        )
     feather_px = project.config.feather_px
     return record.id == sample_id(maker.painter, maker.planner, request, feather_px)
 
@@ -142,11 +174,22 @@ def sample(
         requests,
         project.pool(maker.name),
         composite=composite,
-        judge=partial(judge, rules=project.config.rules),
+        judge=partial(judge, rules=project.config.filters.mask),
         feather_px=project.config.feather_px,
         on_sample=on_sample,
     )
-    return apply_rules(made, project.config.rules)
+    return _judged(project, maker, made)
+
+
+def request_of(record: SyntheticDefect) -> SampleRequest:
+    """The request that a sample was made for."""
+    return SampleRequest(
+        class_name=record.class_name,
+        index=record.index,
+        seed=record.seed,
+        like=record.like,
+        origin=record.origin,
+    )
 
 
 def requests_for(
@@ -161,30 +204,53 @@ def fill_pool(
     project: Project,
     maker: Maker,
     wanted: Mapping[str, int],
-    rejected_by_hand: frozenset[str],
+    standing: Mapping[str, Standing],
     reporter: Reporter,
 ) -> list[SyntheticDefect]:
     """Sample until `wanted[class]` samples of each class are accepted, or the limit of attempts.
 
     Whole blocks are made, always at the same places of the running numbers, so that a run that was
     killed and repeated ends with the same files as one that was not.
+
+    Args:
+        project: whose pool is filled.
+        maker: of this project.
+        wanted: number of accepted samples by class.
+        standing: what people decided, by sample id; it outranks the rules.
+        reporter: told of the progress.
+
+    Returns:
+        The whole pool, judged by the rules and by people.
+
+    Raises:
+        DecisionError: a sample was relabelled to a class that doesn't exist.
     """
+
+    def decided(records: Sequence[SyntheticDefect]) -> list[SyntheticDefect]:
+        return apply_decisions(records, standing, project.config.classes)
+
     block = maker.painter.batch_size
+    held = pool_of(project, maker) if standing else []
+    moved = Counter(
+        now.class_name
+        for before, now in zip(held, decided(held), strict=True)
+        if now.verdict == "accepted" and now.class_name != before.class_name
+    )
     for class_name, number in wanted.items():
-        task, good = f"Sampling {maker.name} {class_name}", 0
+        task, good = f"Sampling {maker.name} {class_name}", moved[class_name]
         limit = max(block, math.ceil(number * project.config.mix.attempts))
         for start in range(0, limit, block):
             if good >= number:
                 break
             requests = requests_for(project, maker, class_name, range(start, start + block))
-            made = sample(project, maker, requests, lambda record: None)
-            good += sum(r.verdict == "accepted" and r.id not in rejected_by_hand for r in made)
+            made = decided(sample(project, maker, requests, lambda record: None))
+            good += sum(r.verdict == "accepted" and r.class_name == class_name for r in made)
             reporter.progress(task, min(good, number), number)
-    return pool_of(project, maker)
+    return decided(pool_of(project, maker))
 
 
-def read_samples(project: Project, chosen: Iterable[tuple[str, str]]) -> list[SyntheticDefect]:
-    """The samples with these (generator, id), in that order.
+def read_samples(project: Project, chosen: Iterable[tuple[str, str, str]]) -> list[SyntheticDefect]:
+    """The samples with these (generator, id, class as labelled in the dataset), in that order.
 
     Raises:
         PoolError: one is no longer in its pool.
@@ -192,12 +258,16 @@ def read_samples(project: Project, chosen: Iterable[tuple[str, str]]) -> list[Sy
     chosen = list(chosen)
     pools = {
         name: {record.id: record for record in read_pool(project.pool(name))}
-        for name in dict.fromkeys(generator for generator, _ in chosen)
+        for name in dict.fromkeys(generator for generator, _, _ in chosen)
     }
-    missing = [sample for name, sample in chosen if sample not in pools[name]]
+    missing = [sample for name, sample, _ in chosen if sample not in pools[name]]
     if missing:
         raise PoolError(
             f"{len(missing)} samples of the dataset are no longer in their pools, the first is "
             f"{missing[0]}; build it again: augment build"
         )
-    return [pools[name][sample] for name, sample in chosen]
+    # a person may have given it another class than it was made as
+    return [
+        pools[name][sample].model_copy(update={"class_name": class_name})
+        for name, sample, class_name in chosen
+    ]

@@ -1,18 +1,20 @@
 """A project: a folder with augment.yaml, and the places of everything inside it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from augmentor.errors import ProjectError
+from augmentor.filters import FilterConfig
 from downstream.config import ExperimentConfig
-from generator.config import StrictModel, load_yaml
+from generator.config import StrictModel, load_yaml, parse
 from generator.files import write_text
 from generator.masks import PlannerSettings
-from generator.quality.agreement import MaskRules
 
 FILE_NAME = "augment.yaml"
 
@@ -91,9 +93,16 @@ class ProjectConfig(StrictModel):
         3, ge=0, le=64, description="width of the blend around a defect; beyond it nothing changes"
     )
     masks: PlannerSettings = PlannerSettings()
-    rules: MaskRules = MaskRules()
+    filters: FilterConfig = FilterConfig()
     mix: MixConfig = MixConfig()
     evaluate: ExperimentConfig = ExperimentConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _moved(cls, content: Any) -> Any:
+        if isinstance(content, dict) and "rules" in content:
+            raise ValueError("`rules` is now `filters.mask`: write its keys there")
+        return content
 
 
 @dataclass(frozen=True)
@@ -119,6 +128,11 @@ class Project:
         return self.folder / "evaluation"
 
     @property
+    def quality(self) -> Path:
+        """The feature extractor, and what `augment filters report` wrote."""
+        return self.folder / "quality"
+
+    @property
     def shares(self) -> dict[str, float]:
         """What part of the synthetic images each generator contributes; they add up to 1."""
         return self.config.mix.generators or {self.config.recipe: 1.0}
@@ -127,6 +141,10 @@ class Project:
     def mixed_name(self) -> str:
         """Name of the mixed dataset in FiftyOne (the real one has the project's name)."""
         return f"{self.config.name}-mixed"
+
+    def own_recipe(self, recipe: str) -> Path:
+        """Where a recipe that this project changed lies; it comes before the one we ship."""
+        return self.folder / "recipes" / f"{recipe}.yaml"
 
     def checkpoint(self, recipe: str) -> Path:
         """Folder of a recipe's checkpoint."""
@@ -162,3 +180,31 @@ def save_project(folder: Path, config: ProjectConfig) -> Project:
     content = config.model_dump(mode="json", exclude_defaults=True)
     write_text(folder / FILE_NAME, _HEADER + yaml.safe_dump(content, sort_keys=False))
     return Project(folder, config)
+
+
+def edit_project(project: Project, values: Mapping[str, Any]) -> Project:
+    """Change single keys of augment.yaml; everything else in it, comments too, stays as it is.
+
+    Args:
+        project: as opened.
+        values: by the key's full path, for example `filters.realism.most`.
+
+    Raises:
+        ProjectError: a value does not fit; the file is not touched then.
+    """
+    from ruamel.yaml import YAML
+
+    path, editor = project.folder / FILE_NAME, YAML()
+    editor.preserve_quotes = True
+    content = editor.load(path.read_text(encoding="utf-8"))
+    for key, value in values.items():
+        *sections, last = key.split(".")
+        place = content
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[last] = value
+    written = StringIO()
+    editor.dump(content, written)
+    config = parse(yaml.safe_load(written.getvalue()), ProjectConfig, str(path), ProjectError)
+    write_text(path, written.getvalue())
+    return Project(project.folder, config)

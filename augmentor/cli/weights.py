@@ -1,0 +1,97 @@
+"""augment weights: pretrained weights that recipes start from."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from augmentor.cli.console import DebugOption, JsonOption, command
+
+app = typer.Typer(
+    name="weights",
+    no_args_is_help=True,
+    help="Pretrained weights of the recipes: what is needed, what is there, bringing it.",
+)
+
+
+@app.command("list")
+def list_(
+    recipe: Annotated[
+        str | None, typer.Argument(help="Name of a recipe, or a YAML file. Default: all.")
+    ] = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Say which weights a recipe needs, how large, under which licence, and where they are."""
+    with command(json, debug) as console:
+        from augmentor.workflows.weights import list_weights
+
+        found = list_weights(recipe)
+        rows = [
+            (
+                w.recipe,
+                w.name or "none",
+                _size(w.size) if w.name else "",
+                w.licence or ("unknown" if w.name else ""),
+                ("yes" if w.folder else "no") if w.name else "",
+            )
+            for w in found
+        ]
+        console.table("Weights", ("recipe", "weights", "size", "licence", "on disk"), rows)
+        for licence, restricts in dict.fromkeys((w.licence, w.restricts) for w in found):
+            if licence:
+                console.text(f"{licence}: {restricts}.")
+        for line in dict.fromkeys(f"{w.name} is in {w.folder}" for w in found if w.folder):
+            console.text(line)
+        for w in found:
+            if w.problem:
+                console.text(f"{w.recipe}: {w.problem}")
+        console.result({"weights": [w.as_dict() for w in found]})
+
+
+@app.command("fetch")
+def fetch(
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe, or a YAML file.")],
+    to: Annotated[
+        Path | None, typer.Option(help="Folder to write. Default: the Hugging Face cache.")
+    ] = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Bring the weights that a recipe needs; the one command that uses a network."""
+    with command(json, debug, hub=True) as console:
+        from augmentor.workflows.weights import fetch_weights
+
+        found = fetch_weights(recipe, to, console)
+        if found.name is None:
+            console.text(f"{found.recipe} needs no weights.")
+        else:
+            console.text(f"On disk: {found.folder} ({_size(found.size)})")
+            where = f" --weights {to}" if to else ""
+            console.text(f"Next: augment train {recipe}{where}")
+        console.result(found.as_dict())
+
+
+@app.command("convert")
+def convert(
+    folder: Annotated[Path, typer.Argument(help="A pipeline's folder: unet/, vae/ and so on.")],
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Make safetensors of pickled weights, reading nothing but tensors; the pickles stay."""
+    with command(json, debug) as console:
+        from augmentor.workflows.weights import convert_weights
+
+        done = convert_weights(folder)
+        for made in done:
+            console.text(f"{made.source} -> {made.target} ({_size(made.size)})")
+        if not done:
+            console.text(f"Nothing to do: no part of {folder} has its weights as a pickle only.")
+        made_of = [{"from": str(c.source), "to": str(c.target), "bytes": c.size} for c in done]
+        console.result({"folder": str(folder), "converted": made_of})
+
+
+def _size(size: int | None) -> str:
+    if size is None:
+        return "unknown"
+    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"

@@ -1,0 +1,181 @@
+"""What the App shows of a mixed dataset: saved views, the order of review, sidebar, colours."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from augmentor.fiftyone_io.connection import connect, database_errors
+from augmentor.fiftyone_io.register import load
+from augmentor.fiftyone_io.schema import (
+    ACCEPTED,
+    NEIGHBOURS,
+    NEW,
+    RANK,
+    REJECTED,
+    REVIEW,
+    SCORES,
+)
+
+TO_REVIEW, BY_FILTER, BY_HAND = "to review", "rejected by filter", "rejected by hand"
+NEAREST, DUPLICATES, LEAKS = "nearest real neighbour", "near duplicates", "possible leaks"
+
+REAL_COLOUR, SYNTHETIC_COLOUR = "#2f9e44", "#f76707"
+"""Green and orange, of different lightness, so that they stay apart without colours too."""
+
+_OLD_VIEWS = ("synthetic", REJECTED)
+"""Views that a build saves; the review's own say more."""
+
+
+def prepare_views(name: str, classes: Sequence[str]) -> None:
+    """Save the review's views, order, sidebar and colours with a dataset; safe to repeat.
+
+    Args:
+        name: of the dataset.
+        classes: defect classes in label order.
+
+    Raises:
+        DatabaseError: the database died, or the dataset is gone.
+    """
+    fo = connect()
+    with database_errors():
+        dataset = load(fo, name)
+        _rank(dataset)
+        for title in _OLD_VIEWS:
+            if dataset.has_saved_view(title):
+                dataset.delete_saved_view(title)
+        for title, view, description, colour in _views(fo, dataset, classes):
+            dataset.save_view(title, view, description=description, color=colour, overwrite=True)
+        _sidebar(fo, dataset)
+        _colours(fo, dataset)
+        dataset.save()
+
+
+def rank(name: str) -> None:
+    """Bring the order of review up to date, after samples were added.
+
+    Raises:
+        DatabaseError: the database died, or the dataset is gone.
+    """
+    fo = connect()
+    with database_errors():
+        _rank(load(fo, name))
+
+
+def _rank(dataset: Any) -> None:
+    """Number the synthetic samples, the one with the worst score of all first.
+
+    Scores have different units, so each counts by its rank among all samples; a sample is as bad
+    as the worst of its ranks, and of two equal ones that with the worse mean goes first.
+    """
+    made = dataset.match_tags("synthetic")
+    ids, held = made.values(["id", RANK])
+    places = []
+    for score in SCORES.values():
+        if score.worse and ids and dataset.has_field(f"scores.{score.name}"):
+            values = np.array(made.values(f"scores.{score.name}"), dtype=float) * score.worse
+            if np.isfinite(values).any():
+                places.append(_places(values))
+    if not ids:
+        return
+    table = np.array(places) if places else np.zeros((1, len(ids)))
+    worst, mean = table.max(axis=0), table.mean(axis=0)
+    # our ids decide what is left equal, so that the order is the same everywhere
+    order = np.lexsort((np.array(made.values("augment_id")), -mean, -worst))
+    ranks = {ids[row]: number for number, row in enumerate(order.tolist(), 1)}
+    changed = {i: ranks[i] for i, was in zip(ids, held, strict=True) if ranks[i] != was}
+    if changed:
+        dataset.set_values(RANK, changed, key_field="id", progress=False)
+
+
+def _places(values: np.ndarray) -> np.ndarray:
+    """(N,) shares of values that are lower, 0 to 1; 0 for what is no number."""
+    known = np.isfinite(values)
+    ordered = np.sort(values[known])
+    found = np.searchsorted(ordered, np.where(known, values, -np.inf), side="left")
+    return np.where(known, found / max(len(ordered) - 1, 1), 0.0)
+
+
+def _views(fo: Any, dataset: Any, classes: Sequence[str]) -> list[tuple[str, Any, str, str | None]]:
+    field = fo.ViewField
+    made = dataset.match_tags("synthetic")
+    ruled_out = field("synthetic.rules").length() > 0
+    undecided = ~field("review.verdict").is_in(["accepted", "rejected"])
+    views = [
+        (
+            TO_REVIEW,
+            made.match(undecided & ~ruled_out).sort_by(RANK),
+            "nobody decided about these, and no rule rejects them; the worst score first",
+            None,
+        ),
+        (NEW, made.match_tags(NEW).sort_by("id", reverse=True), "made on request", "#1c7ed6"),
+        (ACCEPTED, made.match_tags(ACCEPTED), "accepted by hand", REAL_COLOUR),
+        (
+            BY_FILTER,
+            made.match(undecided & ruled_out).sort_by([("synthetic.rule", 1), (RANK, 1)]),
+            "rejected by a rule, grouped by rule; accept what it was wrong about",
+            "#f59f00",
+        ),
+        (BY_HAND, made.match_tags(REJECTED), "rejected by hand", "#e03131"),
+    ]
+    paired = {
+        NEAREST: ("neighbour", "each training image, then the synthetic samples closest to it"),
+        DUPLICATES: ("duplicate", "synthetic samples that look the same"),
+        LEAKS: ("leak", "training images, then val or test images that look the same"),
+    }
+    for title, (path, description) in paired.items():
+        order = [(f"{path}.pair", 1), (f"{path}.distance", 1)]
+        views.append((title, dataset.exists(f"{path}.pair").sort_by(order), description, None))
+    for name in classes:
+        of_class = made.match(field("defect.label") == name).sort_by(RANK)
+        views.append((f"class {name}", of_class, f"synthetic {name}, the worst first", None))
+    return views
+
+
+def _sidebar(fo: Any, dataset: Any) -> None:
+    """Groups in the order in which a reviewer needs them; what nobody filters by is folded."""
+    schema = dataset.get_field_schema(flat=True)
+
+    def below(*parents: str) -> list[str]:
+        return [p for p in schema if p.split(".")[0] in parents and "." in p]
+
+    groups = [
+        ("tags", ["tags", "_label_tags"], True),
+        ("labels", ["ground_truth", "segmentation", "defect"], True),
+        ("scores", below("scores"), True),
+        ("review", [*(f"review.{part}" for part in REVIEW), RANK], True),
+        ("why", [f"synthetic.{part}" for part in ("verdict", "rule", "reason", "rules")], False),
+        ("neighbours", below(*NEIGHBOURS), False),
+        ("made from", below("synthetic"), False),
+        ("metadata", below("metadata"), False),
+    ]
+    taken: set[str] = set()
+    documents = []
+    for title, paths, expanded in groups:
+        kept = [p for p in paths if p not in taken]
+        taken |= set(kept)
+        documents.append(fo.SidebarGroupDocument(name=title, paths=kept, expanded=expanded))
+    rest = [
+        path
+        for group in fo.DatasetAppConfig.default_sidebar_groups(dataset)
+        for path in group.paths
+        if path not in taken
+    ]
+    documents.append(fo.SidebarGroupDocument(name="other", paths=rest, expanded=False))
+    dataset.app_config.sidebar_groups = documents
+
+
+def _colours(fo: Any, dataset: Any) -> None:
+    """Boxes, masks and tags in one colour for real and one for synthetic."""
+    by_origin = [
+        {"value": "real", "color": REAL_COLOUR},
+        {"value": "synthetic", "color": SYNTHETIC_COLOUR},
+    ]
+    dataset.app_config.color_scheme = fo.ColorScheme(
+        color_by="value",
+        fields=[
+            {"path": "ground_truth", "colorByAttribute": "origin", "valueColors": by_origin},
+            {"path": "tags", "valueColors": by_origin},
+        ],
+    )
+    dataset.app_config.active_fields = fo.ActiveFields(paths=["ground_truth", "defect", "tags"])
