@@ -131,7 +131,7 @@ def test_killed_and_continued_gives_the_files_of_an_undisturbed_run(examples, tm
         from pathlib import Path
         from augmentor import classical
         from generator.records import DefectExample
-        root, count, write = Path({str(tmp_path)!r}), 0, classical._write_png
+        root, count, write = Path({str(tmp_path)!r}), 0, classical.write_png
         examples = [DefectExample(**e) for e in json.loads((root / "examples.json").read_text())]
         def counted(path, array):
             global count
@@ -139,7 +139,7 @@ def test_killed_and_continued_gives_the_files_of_an_undisturbed_run(examples, tm
             if count == 75:
                 os.kill(os.getpid(), signal.SIGKILL)
             write(path, array)
-        classical._write_png = counted
+        classical.write_png = counted
         classical.write_classical_pool(examples, {{"pit": 50}}, root / "killed", seed=2)
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=False)

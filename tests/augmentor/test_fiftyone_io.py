@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from PIL import Image
+from small_records import CLASSES, HEIGHT, WIDTH, real, synthetic
 
 from augmentor import mongod
 from augmentor.errors import DatabaseError
@@ -25,14 +25,10 @@ from augmentor.fiftyone_io import (
     launch_app,
     register_mix,
     register_real,
-    reviewed_rejections,
 )
 from augmentor.fiftyone_io.app import _free_port
 from augmentor.fiftyone_io.connection import database_errors
-from generator.records import GOOD, DefectExample, Instance, SyntheticDefect
-
-CLASSES = ("pit", "scratch")
-HEIGHT, WIDTH = 40, 60
+from generator.records import GOOD, DefectExample
 
 
 @pytest.fixture(scope="module")
@@ -49,74 +45,6 @@ def fo():
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("data")
-
-
-def real(
-    data: Path, number: int, label: str, split: str, box=(10, 5, 22, 13), **changes
-) -> DefectExample:
-    path = data / f"{number}.png"
-    Image.fromarray(np.full((HEIGHT, WIDTH), number, np.uint8)).save(path)
-    instances = ()
-    if label != GOOD:
-        mask = np.zeros((box[3] - box[1], box[2] - box[0]), np.uint8)
-        mask[1:, :-2] = 255
-        Image.fromarray(mask).save(data / f"{number}_mask.png")
-        instances = (
-            Instance(
-                class_name=label,
-                box_xyxy=box,
-                mask_path=data / f"{number}_mask.png",
-                mask_kind="exact",
-            ),
-        )
-    values = {
-        "id": f"{number:016x}",
-        "sha256": f"{number:064x}",
-        "image_path": path,
-        "source_path": path,
-        "width": WIDTH,
-        "height": HEIGHT,
-        "grey": True,
-        "label": label,
-        "instances": instances,
-        "split": split,
-    }
-    return DefectExample(**(values | changes))
-
-
-def synthetic(data: Path, index: int, name: str = "scratch") -> PoolSample:
-    pool = data / "pool"
-    (pool / "images").mkdir(parents=True, exist_ok=True)
-    (pool / "masks").mkdir(exist_ok=True)
-    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
-    mask[4:9, 8:20], mask[20:23, 30:50] = 255, 255
-    Image.fromarray(np.full((HEIGHT, WIDTH, 3), index, np.uint8)).save(
-        pool / f"images/syn-{index}.png"
-    )
-    Image.fromarray(mask).save(pool / f"masks/syn-{index}.png")
-    record = SyntheticDefect(
-        id=f"syn-{index}",
-        class_name=name,
-        index=index,
-        seed=2**62 + index,
-        generator="compact",
-        fingerprint="f00",
-        image=f"images/syn-{index}.png",
-        mask=f"masks/syn-{index}.png",
-        width=WIDTH,
-        height=HEIGHT,
-        grey=False,
-        boxes_xyxy=((8, 4, 20, 9), (30, 20, 50, 23)),
-        mask_kind="exact",
-        background_id=f"{0:016x}",
-        mask_source_id="procedural:line",
-        source_ids=(f"{0:016x}",),
-        feather_px=3,
-        crop_xyxy=(0, 0, 40, 40),
-        scores={"contrast": 0.25},
-        verdict="accepted",
-    )
-    return PoolSample(pool, record)
 
 
 @pytest.fixture
@@ -159,7 +87,7 @@ def test_the_mix_has_the_schema_of_the_design(fo, records, samples):
         "synthetic.generator": fo.StringField,
         "synthetic.seed": fo.IntField,
         "synthetic.source_ids": fo.ListField,
-        "synthetic.scores.contrast": fo.FloatField,
+        "scores.contrast_to_noise": fo.FloatField,
     }.items():
         assert isinstance(schema[name], kind)
     assert dataset.count_sample_tags() == {
@@ -175,7 +103,8 @@ def test_labels_are_in_their_places(fo, records, samples):
     made = found["syn-1"]
     assert made.defect.label == "scratch"
     assert made.metadata.width, made.metadata.height == (WIDTH, HEIGHT)
-    assert (made.synthetic.seed, made.synthetic.scores.contrast) == (2**62 + 1, 0.25)
+    assert (made.synthetic.seed, made.scores.contrast_to_noise) == (2**62 + 1, 0.25)
+    assert [d.origin for d in made.ground_truth.detections] == ["synthetic", "synthetic"]
     assert made.synthetic.source_ids == [f"{0:016x}"]
     assert len(made.ground_truth.detections) == 2
     second = made.ground_truth.detections[1]
@@ -186,6 +115,7 @@ def test_labels_are_in_their_places(fo, records, samples):
     assert np.count_nonzero(made.segmentation.mask == 2) == 5 * 12 + 3 * 20
     pit = found[f"{1:016x}"]
     assert pit.synthetic is None
+    assert pit.ground_truth.detections[0].origin == "real"
     mask = pit.ground_truth.detections[0].mask
     assert mask.shape == (8, 12)
     assert mask[1:, :-2].all()
@@ -251,7 +181,6 @@ def test_what_leaves_the_mix_goes_unless_a_person_touched_it(fo, records, sample
     found["syn-0"].save()
     found["syn-1"].ground_truth.detections[0].tags.append("wrong class")
     found["syn-1"].save()
-    assert reviewed_rejections("leaving") == frozenset({"syn-0"})
     counts = register_mix("leaving", records, [], CLASSES, {})
     assert (counts["removed"], counts["kept"], counts["total"]) == (1, 2, 4)
     dataset.reload()
@@ -259,14 +188,12 @@ def test_what_leaves_the_mix_goes_unless_a_person_touched_it(fo, records, sample
     assert "syn-2" not in found
     assert found["syn-0"].tags == ["synthetic", "not-in-mix", "rejected"]
     assert found["syn-1"].tags == ["synthetic", "not-in-mix"]
-    assert reviewed_rejections("leaving") == frozenset({"syn-0"})
     register_mix("leaving", records, samples[1:], CLASSES, {})
     dataset.reload()
     assert by_id(dataset)["syn-1"].tags == ["synthetic", "train"]
 
 
-def test_no_dataset_no_rejections(fo):
-    assert reviewed_rejections("never built") == frozenset()
+def test_a_dataset_that_was_never_built_does_not_exist(fo):
     assert not dataset_exists("never built")
 
 

@@ -179,7 +179,6 @@ def test_select_takes_accepted_samples_by_index_and_says_what_is_missing():
         *("compact-scratch-0", "compact-scratch-1"),
     ]
     assert mix.shortfall == {("compact", "scratch"): 1}
-    assert [s.id for s in mix.left_out] == ["compact-pit-2"]
     assert mix.seed == 7
     assert mix.achieved_ratio == pytest.approx(5 / 11)
     assert [tuple(row) for row in mix.counts] == [
@@ -189,6 +188,13 @@ def test_select_takes_accepted_samples_by_index_and_says_what_is_missing():
         ("good", 4, 0, 4, 0),
         ("total", 10, 5, 15, 1),
     ]
+
+
+def test_samples_that_a_person_accepted_are_chosen_before_all_others():
+    pool = [synthetic(k, "pit") for k in range(4)]
+    liked = frozenset({"compact-pit-3"})
+    mix = select(plan(0.5, pit=2), {"compact": pool}, seed=0, preferred_ids=liked)
+    assert [s.id for s in mix.samples] == ["compact-pit-3", "compact-pit-0"]
 
 
 def test_a_missing_pool_is_all_shortfall():

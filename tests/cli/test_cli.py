@@ -22,6 +22,13 @@ COMMANDS = (
     "review",
     "evaluate",
     "export",
+    "sheet",
+    "filters report",
+    "filters fit",
+    "decisions list",
+    "decisions add",
+    "decisions export",
+    "decisions import",
 )
 
 
@@ -43,7 +50,7 @@ def test_help_loads_none_of_the_heavy_libraries():
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_json_and_debug(name):
-    code, output = run(name, "--help")
+    code, output = run(*name.split(), "--help")
     assert code == 0
     assert "--json" in output
     assert "--debug" in output

@@ -47,7 +47,7 @@ def test_unknown_keys_get_the_nearest_one(tmp_path):
 
 def test_unknown_method_lists_the_known_ones(tmp_path):
     said = broken(tmp_path, lambda c: c["objective"].update(kind="flwo"))
-    assert "there is no objective 'flwo', only: flow, v" in said
+    assert "there is no objective 'flwo', only: defectfill, flow, noise, v" in said
 
 
 def test_bounds_name_the_key_and_the_value(tmp_path):

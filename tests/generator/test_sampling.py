@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +14,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from generator.backbones.compact import CompactBackbone
 from generator.config import dump_recipe
 from generator.crops import crop_window
-from generator.errors import CheckpointError, PlacementError, PoolError, WeightsError
+from generator.errors import (
+    CheckpointError,
+    PlacementError,
+    PoolError,
+    SamplingError,
+    WeightsError,
+)
 from generator.files import sha256_of_file
 from generator.painting import fine_texture
-from generator.records import Draft
+from generator.records import Draft, Verdict
 from generator.sampling import (
     PLAN_ATTEMPTS,
     load_painter,
@@ -86,7 +94,12 @@ def composite(draft, painted, *, feather_px):
 
 
 def judge(scores):
-    return ("", "") if scores["fill"] > 0.3 else ("fill", f"only {scores['fill']:.2f} is filled.")
+    fill = scores["fill"]
+    return [] if fill > 0.3 else [_verdict(fill, f"only {fill:.2f} is filled.")]
+
+
+def _verdict(fill, sentence):
+    return Verdict(rule="fill", value=fill, threshold=0.3, sentence=sentence)
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +158,16 @@ def test_a_pool_holds_what_its_manifest_says(checkpoint, tmp_path):
         assert (mask[y1:y2, x1:x2] == 255).all()
         assert (record.verdict == "accepted") == (record.rule == "") == (record.reason == "")
     assert len(list((tmp_path / "p" / "images").iterdir())) == 5
+
+
+def test_two_that_fill_one_pool_at_once_make_each_sample_once(checkpoint, tmp_path):
+    folder, examples = checkpoint
+    painters = [load_painter(folder) for _ in range(2)]
+    with ThreadPoolExecutor(2) as both:
+        first, second = both.map(
+            lambda painter: make(painter, examples, requests(painter, 4), tmp_path / "p"), painters
+        )
+    assert first == second == read_pool(tmp_path / "p")
 
 
 def test_what_is_there_is_not_made_again_and_a_longer_list_continues(checkpoint, tmp_path):
@@ -227,6 +250,49 @@ def test_a_sample_alone_equals_itself_in_company(checkpoint, tmp_path):
     assert np.abs(batch[0][:20, :20].astype(int) - batch[2][:20, :20]).mean() > 1
 
 
+def cramped(monkeypatch, room):
+    """Let the network run out of memory beyond `room` rows; returns the numbers of those it ran.
+
+    Guidance brings two rows a sample."""
+    forward, sizes = CompactBackbone.forward, []
+
+    def limited(self, noisy, time, given):
+        if len(noisy) > room:
+            raise torch.OutOfMemoryError("no room")
+        sizes.append(len(noisy))
+        return forward(self, noisy, time, given)
+
+    monkeypatch.setattr(CompactBackbone, "forward", limited)
+    return sizes
+
+
+def test_when_memory_runs_out_blocks_are_painted_in_halves(checkpoint, tmp_path, monkeypatch):
+    """Within the tolerance of other company, and with the same ids and boxes."""
+    folder, examples = checkpoint
+    asked = requests(load_painter(folder), 6)
+    whole = make(load_painter(folder), examples, asked, tmp_path / "roomy")
+    sizes = cramped(monkeypatch, room=2)
+    painter = load_painter(folder)
+    halved = make(painter, examples, asked, tmp_path / "cramped")
+    assert set(sizes) == {2}
+    assert painter.batch_size == 3  # blocks of the pool are cut as ever
+    assert [r.id for r in halved] == [r.id for r in whole]
+    for record in whole:
+        one, other = (
+            cv2.imread(str(tmp_path / name / record.image)).astype(int)
+            for name in ("roomy", "cramped")
+        )
+        assert np.abs(one - other).mean() < 1
+
+
+def test_one_sample_that_does_not_fit_is_said_in_a_sentence(checkpoint, tmp_path, monkeypatch):
+    folder, examples = checkpoint
+    painter = load_painter(folder)
+    cramped(monkeypatch, room=1)
+    with pytest.raises(SamplingError, match=r"Memory ran out .* 'tiny' .*it continues\."):
+        make(painter, examples, requests(painter, 3), tmp_path / "p")
+
+
 def test_outside_the_mask_and_its_margin_the_crop_is_the_background(checkpoint):
     folder, examples = checkpoint
     painter = load_painter(folder)
@@ -293,7 +359,7 @@ def test_rejects_are_kept_with_their_reason_and_verdicts_can_be_rewritten(checkp
         examples,
         requests(painter, 2),
         tmp_path / "p",
-        judge=lambda scores: ("fill", "too little appeared."),
+        judge=lambda scores: [_verdict(0.1, "too little appeared.")],
     )
     assert {(r.verdict, r.rule, r.reason) for r in records} == {
         ("rejected", "fill", "too little appeared.")
@@ -352,7 +418,7 @@ def test_checkpoints_that_can_not_be_used_say_so(checkpoint, tmp_path, tiny_reci
     load_painter(broken)
     recipe = tiny_recipe(backbone={"channels": [16, 48]})
     (broken / "recipe.yaml").write_text(dump_recipe(recipe))
-    with pytest.raises(CheckpointError, match="do not fit its recipe"):
+    with pytest.raises(CheckpointError, match="its recipe differ in"):
         load_painter(broken)
     with (broken / "weights.safetensors").open("ab") as stream:
         stream.write(b"x")

@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from generator import training
 from generator.checkpoints import State, load_state, save_state, state_path
 from generator.config import dump_recipe
+from generator.data import CropData
 from generator.errors import ExampleError, RecipeError, TrainingError
 from generator.files import sha256_of_file
 from generator.training import checkpoint_key, is_done, train
@@ -137,7 +137,7 @@ def test_a_loss_that_is_no_number_names_step_and_examples_and_is_never_written(
     tmp_path, tiny_examples, tiny_classes, tiny_recipe, monkeypatch
 ):
     examples = tiny_examples()
-    whole = training.CropData.batch
+    whole = CropData.batch
     drawn = []
 
     def poisoned(self, step, seed, batch_size):
@@ -147,7 +147,7 @@ def test_a_loss_that_is_no_number_names_step_and_examples_and_is_never_written(
             drawn.append(batch.example_ids[2])
         return batch
 
-    monkeypatch.setattr(training.CropData, "batch", poisoned)
+    monkeypatch.setattr(CropData, "batch", poisoned)
     recipe = tiny_recipe()
     with pytest.raises(TrainingError, match="at step 5 ") as caught:
         train(recipe, examples, tiny_classes, tmp_path / "c", seed=0)
@@ -166,7 +166,7 @@ def test_a_state_of_other_inputs_is_not_resumed(tmp_path):
     (weight**2).sum().backward()
     optimizer.step()
     average = {"w": weight.detach().clone()}
-    save_state(tmp_path, State.of("mine", 7, {"w": weight}, average, optimizer))
+    save_state(tmp_path, State.of("mine", 7, {"w": weight}, average, optimizer, {}))
     assert load_state(tmp_path, "other") is None
     state = load_state(tmp_path, "mine")
     assert state.step == 7

@@ -8,6 +8,10 @@ import pytest
 from helpers import augment
 
 from augmentor.sample_data import write_sample_dataset
+from augmentor.workflows.generators import training_examples
+from augmentor.workflows.project import open_project
+from augmentor.workflows.reporting import Silent
+from augmentor.workflows.scoring import Scorer
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +27,9 @@ def imported(photos: Path) -> Path:
     folder = photos.parent / "imported"
     code, output = augment("import", photos, "--name", "spine", "--shots", "4", "--project", folder)
     assert code == 0, output
+    # learnt once here, and not by every copy of the project
+    opened = open_project(folder)
+    assert Scorer(opened, training_examples(opened), Silent()).extractor.dimensions > 0
     return folder
 
 

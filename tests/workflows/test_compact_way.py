@@ -39,7 +39,11 @@ def test_train_then_sample_then_build(project, recipe):
     folder = project()
     config = yaml.safe_load((folder / "augment.yaml").read_text())
     config["recipe"] = str(recipe)
-    config["rules"] = {"least_fill": 0.0, "least_contrast": 0.0, "most_leak": 1.0}
+    off = {"class_agreement", "realism", "memorisation", "seam"}
+    config["filters"] = {
+        "mask": {"least_fill": 0.0, "least_contrast": 0.0, "most_leak": 1.0},
+        "quality": {rule: {"enabled": False} for rule in off},
+    }
     (folder / "augment.yaml").write_text(yaml.safe_dump(config))
 
     code, output = augment("train", "--project", folder)

@@ -125,7 +125,7 @@ def test_a_planted_leak_is_refused(project):
 def test_a_ratio_that_cannot_be_met_is_said_plainly(project):
     folder = project()
     config = yaml.safe_load((folder / "augment.yaml").read_text())
-    config["rules"] = {"least_fill": 1.0}
+    config["filters"] = {"mask": {"least_fill": 1.0}}
     config["mix"] = {"attempts": 1.0}
     (folder / "augment.yaml").write_text(yaml.safe_dump(config))
     code, output = augment(

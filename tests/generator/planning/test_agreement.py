@@ -10,7 +10,6 @@ GOOD = {"fill": 0.9, "contrast": 5.0, "leak": 0.0, "seam": 0.2, "area_px": 120.0
 @pytest.mark.parametrize(
     ("scores", "rule", "sentence"),
     [
-        ({}, "", ""),
         ({"area_px": 2.0}, "nothing-appeared", "only 2 px changed visibly, at least 4 px must."),
         (
             {"contrast": 0.5},
@@ -30,7 +29,25 @@ GOOD = {"fill": 0.9, "contrast": 5.0, "leak": 0.0, "seam": 0.2, "area_px": 120.0
     ],
 )
 def test_each_rule_has_its_sentence(scores, rule, sentence):
-    assert judge(GOOD | scores, MaskRules(least_contrast=1.2, least_fill=0.35)) == (rule, sentence)
+    (found,) = judge(GOOD | scores, MaskRules(least_contrast=1.2, least_fill=0.35))
+    assert (found.rule, found.sentence) == (rule, sentence)
+    assert found.value == next(iter(scores.values()))
+
+
+def test_every_rule_that_rejects_is_named():
+    scores = {"area_px": 0.0, "contrast": 0.0, "leak": 0.7, "fill": 0.0}
+    found = judge(GOOD | scores, MaskRules())
+    assert [v.rule for v in found] == ["nothing-appeared", "outside-mask", "too-little-in-mask"]
+    assert [v.threshold for v in found] == [4, 0.5, 0.35]
+    assert judge(GOOD, MaskRules()) == []
+    assert judge({}, MaskRules()) == []
+
+
+def test_switched_off_rules_still_reject_what_has_nothing_to_label():
+    off = MaskRules(enabled=False)
+    assert judge(GOOD | {"area_px": 2.0, "fill": 0.0, "leak": 1.0}, off) == []
+    (found,) = judge(GOOD | {"area_px": 0.0}, off)
+    assert (found.rule, found.threshold) == ("nothing-appeared", 1)
 
 
 def test_rules_are_strict():

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from generator.baselines import make_baseline
-from generator.compositing import boxes_of, composite
+from generator.compositing import _without_crumbs, boxes_of, composite
 from generator.masks import DraftPlanner
 from generator.quality.agreement import MaskRules, judge
 from generator.records import SampleRequest
@@ -48,7 +48,7 @@ def test_copy_paste_comes_back_as_the_mask(pasted):
     for draft in pasted:
         made = composite(draft, painter.paint([draft])[0])
         found.append(iou(made.mask, draft.mask))
-        assert judge(made.scores, MaskRules()) == ("", "")
+        assert judge(made.scores, MaskRules()) == []
         assert made.scores["fill"] > 0.6
         assert made.scores["leak"] == 0
         assert made.scores["area_px"] == made.mask.sum()
@@ -61,9 +61,9 @@ def test_nothing_painted_is_rejected(pasted):
         made = composite(draft, crop(draft, draft.image))
         assert np.array_equal(made.image, draft.image)
         assert not made.mask.any() and made.boxes_xyxy == ()
-        rule, reason = judge(made.scores, MaskRules())
-        assert rule == "nothing-appeared"
-        assert reason == "only 0 px changed visibly, at least 4 px must."
+        first = judge(made.scores, MaskRules())[0]
+        assert first.rule == "nothing-appeared"
+        assert first.sentence == "only 0 px changed visibly, at least 4 px must."
 
 
 def test_a_smooth_offset_of_the_painter_is_no_defect(pasted):
@@ -71,7 +71,7 @@ def test_a_smooth_offset_of_the_painter_is_no_defect(pasted):
         below = crop(draft, draft.image).astype(float)
         tilt = np.linspace(4, 12, below.shape[1])[None, :, None]
         painted = np.clip(below + tilt, 0, 255).round().astype(np.uint8)
-        assert judge(composite(draft, painted).scores, MaskRules())[0] == "nothing-appeared"
+        assert judge(composite(draft, painted).scores, MaskRules())[0].rule == "nothing-appeared"
 
 
 def test_half_a_defect_gives_half_a_mask(paster):
@@ -90,9 +90,10 @@ def test_half_a_defect_gives_half_a_mask(paster):
     made = composite(draft, painted)
     assert 0.3 < made.scores["fill"] < 0.75
     assert iou(crop(draft, made.mask), half) > 0.7
-    rule, reason = judge(made.scores, MaskRules(least_fill=0.9))
-    assert rule == "too-little-in-mask"
-    assert "of the mask changed, at least 90% must." in reason
+    (verdict,) = judge(made.scores, MaskRules(least_fill=0.9))
+    assert verdict.rule == "too-little-in-mask"
+    assert (verdict.value, verdict.threshold) == (made.scores["fill"], 0.9)
+    assert "of the mask changed, at least 90% must." in verdict.sentence
 
 
 def test_a_defect_that_left_its_mask_is_rejected(pasted):
@@ -103,7 +104,7 @@ def test_a_defect_that_left_its_mask_is_rejected(pasted):
     painted[away == 0] = 40
     made = composite(draft, painted)
     assert made.scores["leak"] > 0.5
-    assert judge(made.scores, MaskRules())[0] == "outside-mask"
+    assert judge(made.scores, MaskRules())[0].rule == "outside-mask"
 
 
 def test_one_box_a_part_and_none_for_crumbs():
@@ -112,6 +113,10 @@ def test_one_box_a_part_and_none_for_crumbs():
     mask[40:50, 60:80] = True
     mask[55, 2] = True
     assert boxes_of(mask) == ((10, 5, 40, 25), (60, 40, 80, 50))
+    clean = _without_crumbs(mask)
+    assert not clean[55, 2]
+    assert clean.sum() == mask.sum() - 1
+    assert boxes_of(clean) == boxes_of(mask)
 
 
 def test_whole_image_mode_passes_the_picture_through(pasted):
@@ -128,7 +133,7 @@ def test_whole_image_mode_passes_the_picture_through(pasted):
     assert np.array_equal(made.image, painted)
     assert made.mask.shape == (32, 48) and not made.mask.any()
     assert made.boxes_xyxy == () and made.scores == {}
-    assert judge(made.scores, MaskRules()) == ("", "")
+    assert judge(made.scores, MaskRules()) == []
 
 
 def test_a_crop_of_the_wrong_size_is_refused(pasted):

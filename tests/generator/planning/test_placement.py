@@ -100,3 +100,16 @@ def test_free_region_is_the_largest_rectangle_clear_of_all_boxes(tmp_path, write
             else (x2 - x1) * (y2 - y1)
         )
         assert (x2 - x1) * (y2 - y1) == best
+
+
+def test_the_image_side_that_cuts_a_part_off_is_no_outline_of_it():
+    part = np.zeros((80, 130), bool)
+    part[30:] = True  # its upper edge alone is in sight
+    rng = np.random.default_rng(0)
+    found = [rim_point(ground_of(part), None, 0.3, rng) for _ in range(60)]
+    assert {round(y) for _, y, _ in found} == {30}
+    assert np.allclose([normal for _, _, normal in found], -np.pi / 2, atol=0.05)
+    assert np.ptp([x for x, _, _ in found]) > 80
+    # where all of the outline is the image's side, there is no other
+    x, y, _ = rim_point(ground_of(np.ones((80, 130), bool)), None, 0.3, rng)
+    assert x in (0, 129) or y in (0, 79)

@@ -1,0 +1,101 @@
+"""Scores of a real pool, and the file that keeps them."""
+
+import json
+from functools import partial
+
+import numpy as np
+import pytest
+
+from generator.baselines import make_baseline
+from generator.compositing import composite
+from generator.errors import PoolError
+from generator.masks import DraftPlanner, PlannerSettings
+from generator.quality.agreement import MaskRules, judge
+from generator.quality.scoring import (
+    SCORES,
+    embeddings,
+    read_scores,
+    score_samples,
+    scorer_key,
+    write_scores,
+)
+from generator.sampling import make_request, sample_pool
+
+
+@pytest.fixture(scope="module")
+def pasted(examples, tmp_path_factory):
+    """Two pasted samples a class: (pool, record)."""
+    pool = tmp_path_factory.mktemp("pool")
+    classes = sorted({e.label for e in examples} - {"good"})
+    planner = DraftPlanner(examples, classes, PlannerSettings(real_share=1, recombine=0))
+    painter = make_baseline("copy-paste")
+    requests = [make_request(painter.fingerprint, c, k, 0) for c in classes for k in range(2)]
+    judged = partial(judge, rules=MaskRules())
+    made = sample_pool(
+        painter, planner, requests, pool, composite=composite, judge=judged, feather_px=3
+    )
+    return [(pool, record) for record in made]
+
+
+def test_every_sample_gets_every_score(pasted, examples, classes, miniature):
+    told = []
+    scores = score_samples(
+        pasted, examples, classes, miniature, on_sample=lambda done, total: told.append(done)
+    )
+    assert list(scores) == [sample.id for _, sample in pasted] and told == [10]
+    ids = {e.id for e in examples if not e.is_clean}
+    for found in scores.values():
+        assert set(found) == {"class_agreement", "realism", "memorisation", "seam", "nearest_id"}
+        assert 0 <= found["class_agreement"] <= 1
+        assert min(found[k] for k in ("realism", "memorisation", "seam")) >= 0
+        assert found["nearest_id"] in ids
+    sources = [scores[s.id]["nearest_id"] in s.source_ids for _, s in pasted]
+    assert np.mean(sources) >= 0.5  # one image in six would be met by chance
+    assert json.loads(json.dumps(scores)) == scores
+
+
+def test_a_sample_scores_the_same_alone(pasted, examples, classes, miniature):
+    together = score_samples(pasted[:4], examples, classes, miniature)
+    _, third = pasted[2]
+    alone = score_samples([pasted[2]], examples[::-1], classes, miniature)[third.id]
+    assert alone == pytest.approx(together[third.id], abs=1e-5)
+
+
+def test_nothing_to_score(examples, classes, miniature):
+    assert score_samples([], examples, classes, miniature) == {}
+
+
+def test_one_vector_for_each_image_and_sample(pasted, examples, miniature):
+    ids, array = embeddings(pasted, examples, miniature, batch_size=7)
+    assert ids == [e.id for e in examples] + [s.id for _, s in pasted]
+    assert array.shape == (len(ids), 16) and array.dtype == np.float32
+    assert np.allclose(np.linalg.norm(array, axis=1), 1, atol=1e-5)
+    assert embeddings([], [], miniature)[1].shape == (0, 16)
+
+
+def test_scores_are_kept_by_scorer(tmp_path):
+    assert read_scores(tmp_path, "a") == {}
+    write_scores(tmp_path, "a", {"2": {"seam": 0.5}, "1": {"seam": 1.5, "nearest_id": "x"}})
+    write_scores(tmp_path, "a", {"3": {"realism": 0.1}})
+    assert read_scores(tmp_path, "a") == {
+        "1": {"seam": 1.5, "nearest_id": "x"},
+        "2": {"seam": 0.5},
+        "3": {"realism": 0.1},
+    }
+    assert read_scores(tmp_path, "b") == {}
+    write_scores(tmp_path, "b", {"1": {"seam": 9.0}})
+    assert read_scores(tmp_path, "a") == {} and len(read_scores(tmp_path, "b")) == 1
+
+
+def test_a_damaged_file_says_what_to_do(tmp_path):
+    (tmp_path / SCORES).write_text('{"id": "1"}\n')
+    with pytest.raises(PoolError, match=r"scores.jsonl is damaged; delete it"):
+        read_scores(tmp_path, "a")
+
+
+def test_the_key_follows_the_examples_and_the_extractor(examples, classes, miniature):
+    key = scorer_key(examples, classes, miniature)
+    assert key == scorer_key(examples[::-1], classes, miniature) and len(key) == 16
+    assert key != scorer_key(examples[1:], classes, miniature)
+    miniature.fingerprint = "another"
+    assert key != scorer_key(examples, classes, miniature)

@@ -1,0 +1,200 @@
+"""What people decide counts, at once and for good: by command, by tag, from another machine."""
+
+import json
+import shutil
+from collections import Counter
+
+import pytest
+from helpers import augment
+
+from augmentor.cli.errors import EXIT_DATA
+from augmentor.decisions import LOG, read_decisions
+from augmentor.workflows.decisions import APP_TAG
+
+BUILD = ("build", "--ratio", "0.5", "--generator", "copy-paste")
+
+
+def mixed(folder):
+    lines = (folder / "dataset" / "manifest.jsonl").read_text().splitlines()
+    return {m["id"]: m for m in map(json.loads, lines) if m["kind"] == "synthetic"}
+
+
+def pool(folder):
+    lines = (folder / "pool" / "copy-paste" / "manifest.jsonl").read_text().splitlines()
+    return {record["id"]: record for record in map(json.loads, lines)}
+
+
+def run(*arguments):
+    code, output = augment(*arguments)
+    assert code == 0, output
+    return output
+
+
+@pytest.fixture(scope="module")
+def built(imported, tmp_path_factory):
+    """Built once; each test works on a copy under the same name in FiftyOne."""
+    folder = tmp_path_factory.mktemp("decided") / "project"
+    shutil.copytree(imported, folder)
+    run(*BUILD, "--project", folder)
+    return folder
+
+
+@pytest.fixture
+def fresh(built, tmp_path):
+    """A copy with the built dataset registered anew."""
+    import fiftyone as fo
+
+    folder = tmp_path / "project"
+    shutil.copytree(built, folder)
+    (folder / "dataset" / "build.json").unlink()
+    if fo.dataset_exists("spine-mixed"):
+        fo.delete_dataset("spine-mixed")
+    return folder
+
+
+def test_rejected_samples_leave_and_the_ratio_is_topped_up_again(fresh):
+    before = mixed(fresh)
+    gone = sorted(before)[:3]
+    here = ("--project", fresh)
+    run("decisions", "add", "reject", *gone, "--reason", "off the [part]", *here)
+    output = run(*BUILD, *here)
+    assert "3 rejected, 0 accepted, 0 relabelled" in output
+    after = mixed(fresh)
+    assert not set(gone) & set(after)
+    assert Counter(m["class"] for m in after.values()) == dict.fromkeys(
+        ("pit", "scratch", "crack", "stain", "edge_chip"), 4
+    )
+    assert "off the [part]" in run("decisions", "list", *here)
+    assert "Nothing to do" in run(*BUILD, *here)
+    run("decisions", "add", "undo", *gone, *here)
+    run(*BUILD, *here)
+    assert set(mixed(fresh)) == set(before)
+
+
+def test_an_accepted_sample_is_used_though_a_rule_rejects_it(fresh):
+    here = ("--project", fresh)
+    config = fresh / "augment.yaml"
+    config.write_text(config.read_text() + "filters: {mask: {least_fill: 1.0}}\n")
+    liked = sorted(i for i, r in pool(fresh).items() if 0 < r["scores"]["fill"] < 1)[0]
+    run("decisions", "add", "accept", liked, *here)
+    code, output = augment(*BUILD, *here, "--json")
+    assert liked in mixed(fresh), output
+    others = [i for i in mixed(fresh) if i != liked]
+    assert all(pool(fresh)[i]["scores"]["fill"] == 1 for i in others)
+    assert code in (0, 7)
+
+
+def test_a_relabelled_sample_is_exported_under_its_new_class(fresh):
+    here = ("--project", fresh)
+    moved = next(i for i, m in mixed(fresh).items() if m["class"] == "pit")
+    run("decisions", "add", "relabel", moved, "--class", "stain", *here)
+    assert "1 relabelled" in run(*BUILD, *here)
+    after = mixed(fresh)
+    assert Counter(m["class"] for m in after.values())["pit"] == 4
+    assert pool(fresh)[moved]["class_name"] == "pit"
+    run("decisions", "add", "accept", moved, *here)
+    run(*BUILD, *here)
+    assert mixed(fresh)[moved]["class"] == "stain"
+    run("export", "--format", "folders", *here)
+    assert len(list((fresh / "exports" / "folders").rglob(f"stain/*{moved}*"))) == 1
+    code, output = augment("decisions", "add", "relabel", moved, "--class", "dent", *here)
+    assert code == EXIT_DATA
+    assert "'dent', which is no class of this project" in output
+
+
+def test_the_apps_own_tag_is_taken_over_into_the_log(fresh):
+    import fiftyone as fo
+
+    here = ("--project", fresh)
+    run(*BUILD, *here)
+    dataset = fo.load_dataset("spine-mixed")
+    gone = sorted(mixed(fresh))[0]
+    sample = dataset.match({"augment_id": gone}).first()
+    sample.tags.append("rejected")
+    sample.save()
+    assert "1 rejected" in run(*BUILD, *here)
+    assert gone not in mixed(fresh)
+    (decision,) = read_decisions(fresh)
+    assert (decision.sample_id, decision.action, decision.who) == (gone, "reject", APP_TAG)
+    # what the log mirrored to the tag is no new decision
+    run(*BUILD, *here)
+    assert len(read_decisions(fresh)) == 1
+    # and a database that is lost takes nothing back
+    fo.delete_dataset("spine-mixed")
+    run(*BUILD, *here)
+    assert len(read_decisions(fresh)) == 1
+    assert gone not in mixed(fresh)
+
+
+def test_a_tag_that_was_taken_over_and_taken_back_stays_away(fresh, tmp_path):
+    import fiftyone as fo
+
+    here = ("--project", fresh)
+    run(*BUILD, *here)
+    gone = sorted(mixed(fresh))[0]
+    sample = fo.load_dataset("spine-mixed").match({"augment_id": gone}).first()
+    sample.tags.append("rejected")
+    sample.save()
+    run("decisions", "export", tmp_path / "d.jsonl", *here)
+    run("decisions", "add", "undo", gone, *here)
+    run(*BUILD, *here)
+    assert gone in mixed(fresh)
+    assert [d.action for d in read_decisions(fresh)] == ["reject", "undo"]
+
+
+def test_taking_the_tag_away_takes_the_decision_back(fresh):
+    import fiftyone as fo
+
+    here = ("--project", fresh)
+    gone = sorted(mixed(fresh))[0]
+    run("decisions", "add", "reject", gone, *here)
+    run(*BUILD, *here)
+    sample = fo.load_dataset("spine-mixed").match({"augment_id": gone}).first()
+    assert "rejected" in sample.tags
+    sample.tags.remove("rejected")
+    sample.save()
+    run(*BUILD, *here)
+    assert gone in mixed(fresh)
+    assert [d.action for d in read_decisions(fresh)] == ["reject", "undo"]
+
+
+def test_decisions_travel_to_another_machine(fresh, built, tmp_path):
+    here, there = ("--project", fresh), tmp_path / "there"
+    shutil.copytree(built, there)
+    gone = sorted(mixed(fresh))[:2]
+    code, output = augment("decisions", "export", tmp_path / "d.jsonl", *here)
+    assert code == EXIT_DATA
+    assert "Nobody decided anything" in output
+    run("decisions", "add", "reject", *gone, *here)
+    run("decisions", "export", tmp_path / "d.jsonl", *here)
+    line = json.loads((tmp_path / "d.jsonl").read_text().splitlines()[0])
+    with (tmp_path / "d.jsonl").open("a") as stream:
+        stream.write(json.dumps(line | {"sample_id": "0" * 16}) + "\n")
+    other = ("--project", there)
+    output = run("decisions", "import", tmp_path / "d.jsonl", *other)
+    assert "3 decisions are new, 0 were known" in output
+    assert "1 of the samples are in no pool here" in output
+    assert "0 decisions are new, 3 were known" in run(
+        "decisions", "import", tmp_path / "d.jsonl", *other
+    )
+    assert "2 rejected" in run(*BUILD, *other)
+    assert not set(gone) & set(mixed(there))
+
+
+def test_bad_files_of_decisions_are_refused_whole(fresh, tmp_path):
+    here = ("--project", fresh)
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text("sample,verdict\n")
+    code, output = augment("decisions", "import", bad, *here)
+    assert code == EXIT_DATA
+    assert "line 1 is no decision" in output
+    line = {"sample_id": "a", "action": "relabel", "class_name": "dent", "who": "bo",
+            "time": "2026-11-21T09:00:00Z"}  # fmt: skip
+    bad.write_text(json.dumps(line) + "\n")
+    code, output = augment("decisions", "import", bad, *here)
+    assert code == EXIT_DATA
+    assert "'dent', which is no class of this project" in output
+    assert not (fresh / LOG).exists()
+    code, output = augment("decisions", "add", "reject", "feedfacefeedface", *here)
+    assert code == EXIT_DATA
+    assert "augment sheet" in output
