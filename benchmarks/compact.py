@@ -111,7 +111,7 @@ def measure(given: argparse.Namespace) -> dict[str, float]:
         make_request(painter.fingerprint, classes[k % len(classes)], k, 0)
         for k in range(given.samples + painter.batch_size)
     ]
-    how = {"composite": composite, "judge": lambda scores: ("", ""), "feather_px": 3}
+    how = {"composite": composite, "judge": lambda scores: (), "feather_px": 3}
     pool = given.home / f"{folder.name}-pool"
     # The first block opens backgrounds and shapes, which a pool of hundreds pays only once.
     sample_pool(painter, planner, asked[: painter.batch_size], pool, **how)
