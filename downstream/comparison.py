@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from downstream.config import ExperimentConfig
-from downstream.dataset import Export
+from downstream.dataset import Export, Split
 from downstream.runs import Run, read_predictions
 from downstream.statistics import (
     Difference,
@@ -29,11 +29,15 @@ def compare(
     runs: Sequence[Run],
     results: Mapping[str, dict[str, Any]],
     baseline: str | None,
+    split: Split = "test",
 ) -> dict[str, Any]:
-    """Paired differences of every arm to `baseline` on test, for one task.
+    """Paired differences of every arm to `baseline` on one split, for one task.
 
     Args:
         runs: those that are done, of any task; arms are paired by the seeds that both have.
+        results: by key, what those runs wrote.
+        baseline: any arm; None, or one that no run is of, compares nothing.
+        split: `test` for a verdict, `val` for a choice.
 
     Returns:
         By arm, by metric: `difference`, `low`, `high`, `p`, `verdict`; and `per_class`. See
@@ -53,7 +57,7 @@ def compare(
             continue
         for run in [own[s] for s in seeds] + [by_arm[baseline][s] for s in seeds]:
             if run.key not in measured:
-                measured[run.key] = _samples(export, config, run, results[run.key])
+                measured[run.key] = _samples(export, config, run, results[run.key], split)
         found[arm] = _one(
             [measured[own[s].key] for s in seeds],
             [measured[by_arm[baseline][s].key] for s in seeds],
@@ -94,15 +98,15 @@ def _one(
 
 
 def _samples(
-    export: Export, config: ExperimentConfig, run: Run, result: Mapping[str, Any]
+    export: Export, config: ExperimentConfig, run: Run, result: Mapping[str, Any], split: Split
 ) -> Samples:
-    """Metrics of one run on test as it is (first row) and on every resample of its images."""
-    rows = read_predictions(run, "test")
+    """Metrics of one run on a split as it is (first row) and on every resample of its images."""
+    rows = read_predictions(run, split)
     drawn = draw(len(rows), 1, config.bootstrap_samples, config.bootstrap_seed).images
     images = np.concatenate([np.ones((1, len(rows)), dtype=int), drawn])
     n = len(result["labels"])
     if run.task == "detection":
-        return detection_samples(rows, [i.boxes for i in export.items("test")], n, images)
+        return detection_samples(rows, [i.boxes for i in export.items(split)], n, images)
     guesses = [int(np.argmax(row["probabilities"])) for row in rows]
     return classification_samples([row["target"] for row in rows], guesses, n, images)
 
