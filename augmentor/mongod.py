@@ -166,6 +166,11 @@ def begin() -> Starting:
     return Starting(database_dir(), "db-augmentor" if own else "db")
 
 
+def is_running() -> bool:
+    """Whether a mongod serves our folder; it may still be starting, or busy."""
+    return _running(database_dir()) is not None
+
+
 def find_mongod() -> Path:
     """The mongod that came with FiftyOne.
 

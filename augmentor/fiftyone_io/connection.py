@@ -58,11 +58,22 @@ def _first_use(starting: mongod.Starting | None) -> Any:
         _own_uri = starting.finish(_join)
         fo.config.database_uri = _own_uri
     with database_errors():
-        if starting and previous:
+        # the same address again: the server was only slow to answer, and the client still works
+        if starting and previous and previous != _own_uri:
             database._disconnect()
+            _forget_repositories()
         # at the first use FiftyOne connects and migrates; here, so that its errors are ours
         fo.list_datasets()
     return fo
+
+
+def _forget_repositories() -> None:
+    """FiftyOne keeps collections of its first client for good; after a reconnect they are of a
+    closed one, and deleting a dataset would fail."""
+    from fiftyone.factory import repo_factory
+
+    repo_factory._db = None
+    repo_factory.RepositoryFactory.repos.clear()
 
 
 @contextmanager
@@ -151,9 +162,11 @@ def _answers(uri: str) -> bool:
     import pymongo
     from pymongo.errors import PyMongoError
 
+    # a busy machine may take seconds to answer; a server that is gone is not waited for
+    patience_ms = 15_000 if mongod.is_running() else 1000
     client: pymongo.MongoClient[Any]
     try:
-        with pymongo.MongoClient(uri, serverSelectionTimeoutMS=1000) as client:
+        with pymongo.MongoClient(uri, serverSelectionTimeoutMS=patience_ms) as client:
             client.admin.command("ping")
     except PyMongoError:
         return False

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -253,6 +254,7 @@ def test_where_the_database_lies(monkeypatch, tmp_path):
 
 def test_a_killed_database_is_said_so_and_started_again(fo, home, records):
     register_real("killed", records, CLASSES)
+    fo.Dataset("gone before").delete()
     server = mongod._running(home / "mongo")
     server.kill()
     psutil.wait_procs([server], timeout=5)
@@ -262,6 +264,23 @@ def test_a_killed_database_is_said_so_and_started_again(fo, home, records):
         fo.load_dataset("killed").count()
     assert time.monotonic() - began < 15
     assert register_real("killed", records, CLASSES)["unchanged"] == 5
+    # FiftyOne deletes with collections that it kept; they must not be of the client that is closed
+    fo.Dataset("gone after").delete()
+    assert not dataset_exists("gone after")
+
+
+def test_a_database_that_is_slow_to_answer_keeps_its_client(fo, home):
+    client = fo.core.odm.get_db_conn().client
+    server = mongod._running(home / "mongo")
+    server.suspend()
+    waking = threading.Timer(3, server.resume)
+    waking.start()
+    try:
+        connect()
+    finally:
+        waking.join()
+    assert fo.core.odm.get_db_conn().client is client
+    assert "killed" in fo.list_datasets()
 
 
 def test_two_first_starts_share_a_database_and_the_app_leaves_nothing_behind(tmp_path):
