@@ -29,6 +29,11 @@ class ExperimentConfig(BaseModel):
     arms: tuple[str, ...] | None = Field(
         None, description="arms of the export to compare; None takes all of them"
     )
+    measure: Literal["val", "val+test"] = Field(
+        "val+test",
+        description="what detectors are measured on; with val the files of the test split are "
+        "not even opened, which is how `augment loop` makes its choices",
+    )
     seeds: tuple[int, ...] = Field(
         (0, 1),
         min_length=1,
@@ -130,6 +135,11 @@ class ExperimentConfig(BaseModel):
         if self.arms is not None and len(self.arms) == 0:
             raise ValueError("arms is empty; leave it out to take all arms of the export")
         return self
+
+    @property
+    def splits(self) -> tuple[Literal["val", "test"], ...]:
+        """The splits that are measured, val first."""
+        return ("val",) if self.measure == "val" else ("val", "test")
 
     def training_settings(self, task: Task) -> dict[str, object]:
         """The settings that a run of `task` depends on, and no others: they enter its key."""

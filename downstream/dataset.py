@@ -100,8 +100,13 @@ class Export(BaseModel):
         }
 
 
-def read_export(folder: Path) -> Export:
+def read_export(folder: Path, measure: Literal["val", "val+test"] = "val+test") -> Export:
     """Read and check a training export.
+
+    Args:
+        folder: of the export.
+        measure: with `val` the images of the test split are left out: their lines of the manifest
+            are checked for leaks, and none of their files is opened.
 
     Raises:
         ExportError: a file is missing or altered, a line of the manifest doesn't fit, a class or
@@ -110,14 +115,16 @@ def read_export(folder: Path) -> Export:
             synthetic image was made from one of val or test.
     """
     header = _read_header(folder)
-    items = _read_manifest(folder)
+    splits: tuple[Split, ...] = ("train", "val") if measure == "val" else ("train", "val", "test")
+    items = _read_manifest(folder, splits)
     try:
-        export = Export(folder=folder.resolve(), all_items=tuple(items), **header)
+        kept = tuple(item for item in items if item.split in splits)
+        export = Export(folder=folder.resolve(), all_items=kept, **header)
     except (ValidationError, TypeError) as fault:
         raise ExportError(f"{folder / 'export.json'}: {_first(fault)}.") from None
     _check_labels(export)
-    check_leaks(export.all_items)
-    _check_sides(export)
+    check_leaks(tuple(items))
+    _check_sides(export, splits[1:])
     return export
 
 
@@ -169,7 +176,8 @@ def _read_header(folder: Path) -> dict[str, object]:
     return {"name": header.get("name", folder.name), "notes": header.get("notes", ()), **kept}
 
 
-def _read_manifest(folder: Path) -> list[Item]:
+def _read_manifest(folder: Path, splits: tuple[Split, ...]) -> list[Item]:
+    """Every line; only the files of `splits` are looked at."""
     path = folder / "manifest.jsonl"
     if not path.is_file():
         raise ExportError(f"{path} does not exist; build the export again.")
@@ -182,6 +190,9 @@ def _read_manifest(folder: Path) -> list[Item]:
         except (ValueError, TypeError) as fault:  # pydantic's ValidationError is a ValueError
             raise ExportError(f"{place}: {_first(fault)}.") from None
         image, label = folder / item.image, folder / item.label
+        if item.split not in splits:
+            items.append(item)
+            continue
         for what, file in (("image", image), ("label", label)):
             if not file.is_file():
                 raise ExportError(
@@ -227,10 +238,10 @@ def _check_labels(export: Export) -> None:
             )
 
 
-def _check_sides(export: Export) -> None:
+def _check_sides(export: Export, held_out: tuple[Split, ...]) -> None:
     if len(set(export.arms)) != len(export.arms) or not export.arms:
         raise ExportError(f"{export.folder} must name one arm or more, each once: {export.arms}.")
-    for split in ("val", "test"):
+    for split in held_out:
         items = [item for item in export.all_items if item.split == split]
         if not any(item.class_name != GOOD for item in items):
             raise ExportError(f"{export.folder}: {split} holds no image with a defect.")

@@ -22,6 +22,10 @@ OnProgress = Callable[[str, int, int], None]
 """Called with (what is going on, steps done, steps in all); the steps are those of all runs that
 this call still has to do."""
 
+MayTrain = Callable[[frozenset[str]], bool]
+"""Asked before each training, with the keys of all runs that are done or under way: may one more
+begin?"""
+
 GRACE_S = 10.0
 
 
@@ -53,16 +57,15 @@ def run_experiment(
         RunError: a run failed; the report names it and holds the results of all others.
     """
     started = time.monotonic()
+    if config.measure == "val":
+        raise SettingsError(
+            "A report is about the test split, and measure is val; take it out of `evaluate` in "
+            "augment.yaml (only augment loop chooses on val)."
+        )
     data = read_export(export)
-    config, notes = _fit_to_export(config, data)
+    config, notes = fit_to_export(config, data)
     runs = plan_runs(data, out, config)
-    results = {run.key: result for run in runs if (result := read_result(run)) is not None}
-    reused = set(results)
-    todo = list({run.key: run for run in runs if run.key not in results}.values())
-    progress = _Progress(todo, config, on_progress)
-    failed: dict[str, str] = {}
-    do = _in_turn if config.jobs == 1 or len(todo) == 1 else _side_by_side
-    do(todo, data, config, progress, results, failed)
+    results, failed, reused = do_runs(runs, data, config, on_progress=on_progress)
     report = build_report(
         data, config, runs, results, failed, reused, notes, time.monotonic() - started
     )
@@ -77,6 +80,45 @@ def run_experiment(
             f"others is {path}, and the same command does only the failed ones again."
         )
     return path
+
+
+def do_runs(
+    runs: list[Run],
+    export: Export,
+    config: ExperimentConfig,
+    *,
+    on_progress: OnProgress | None = None,
+    may_train: MayTrain | None = None,
+) -> tuple[dict[str, dict[str, Any]], dict[str, str], set[str]]:
+    """Do those of `runs` that were not done before, in turn or `config.jobs` at once.
+
+    Args:
+        runs: of `plan_runs`.
+        export: that they were planned for.
+        config: with its arms resolved.
+        on_progress: see `OnProgress`.
+        may_train: see `MayTrain`; where it says no, the runs that are left are not begun.
+
+    Returns:
+        By key the results and, of those that failed, a sentence; and the keys of the results
+        that were there before. A run that was not begun is in none of them.
+    """
+    results = {run.key: result for run in runs if (result := read_result(run)) is not None}
+    reused = set(results)
+    todo = list({run.key: run for run in runs if run.key not in results}.values())
+    progress = _Progress(todo, config, on_progress)
+    failed: dict[str, str] = {}
+    begun = set(reused)
+
+    def may_begin(run: Run) -> bool:
+        if may_train is not None and not may_train(frozenset(begun)):
+            return False
+        begun.add(run.key)
+        return True
+
+    do = _in_turn if config.jobs == 1 or len(todo) == 1 else _side_by_side
+    do(todo, export, config, progress, results, failed, may_begin)
+    return results, failed, reused
 
 
 def read_report(path: Path) -> dict[str, Any]:
@@ -94,7 +136,7 @@ def read_report(path: Path) -> dict[str, Any]:
     return report
 
 
-def _fit_to_export(config: ExperimentConfig, export: Export) -> tuple[ExperimentConfig, list[str]]:
+def fit_to_export(config: ExperimentConfig, export: Export) -> tuple[ExperimentConfig, list[str]]:
     """Take the export's arms where none are named; leave out what its labels can't carry."""
     notes: list[str] = []
     arms = config.arms or export.arms
@@ -150,8 +192,11 @@ def _in_turn(
     progress: _Progress,
     results: dict[str, dict[str, Any]],
     failed: dict[str, str],
+    may_begin: Callable[[Run], bool] = lambda run: True,
 ) -> None:
     for run in todo:
+        if not may_begin(run):
+            return
         try:
             results[run.key] = execute(run, export, config, progress.of(run))
         except RunError as fault:
@@ -166,6 +211,7 @@ def _side_by_side(
     progress: _Progress,
     results: dict[str, dict[str, Any]],
     failed: dict[str, str],
+    may_begin: Callable[[Run], bool] = lambda run: True,
 ) -> None:
     """Up to `config.jobs` processes, one a run, so that one that is killed fails alone."""
     context = multiprocessing.get_context("spawn")
@@ -176,6 +222,9 @@ def _side_by_side(
     with _ended(alive):
         while waiting or alive:
             while waiting and len(alive) < config.jobs:
+                if not may_begin(waiting[0]):
+                    waiting.clear()
+                    break
                 run = waiting.pop(0)
                 alive[run.key] = context.Process(
                     target=_child, args=(run, export, config, steps), daemon=False

@@ -16,6 +16,7 @@ import resource
 import shutil
 import time
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -74,11 +75,11 @@ def plan_runs(export: Export, out: Path, config: ExperimentConfig) -> list[Run]:
     shared["device"] = device.partition(":")[0]
     shared["bf16"] = use_bf16(config.precision, device)
     for task in config.tasks:
-        of_task = {
+        of_task: dict[str, Any] = {
             "task": task,
             "settings": config.training_settings(task),
             "weights": _weights_hash(config, task),
-            **{split: _hashes(export.items(split), task) for split in ("val", "test")},
+            **{split: _hashes(export.items(split), task) for split in config.splits},
         }
         trains = {
             arm: _hashes(export.items("train", arm), task) for arm in config.arms or export.arms
@@ -106,7 +107,8 @@ def read_result(run: Run) -> dict[str, Any] | None:
 def execute(
     run: Run, export: Export, config: ExperimentConfig, on_step: OnStep = lambda done, total: None
 ) -> dict[str, Any]:
-    """Train, measure val and test once each, and write the run's files, `result.json` last.
+    """Train, measure val and, where `config.measure` says so, test, once each; write the run's
+    files, `result.json` last.
 
     Raises:
         RunError: the training failed; the sentence names the run and its log.
@@ -121,7 +123,7 @@ def execute(
     pin_threads(config.jobs)
     try:
         outcome = _train(run, export, config, on_step)
-        result = _measure(run, export, outcome)
+        result = _measure(run, export, outcome, config.splits)
     except Exception as fault:
         with log.open("a", encoding="utf-8") as stream:
             stream.write(traceback.format_exc())
@@ -156,7 +158,8 @@ def read_predictions(run: Run, split: Split) -> list[dict[str, Any]]:
 
 
 def _train(run: Run, export: Export, config: ExperimentConfig, on_step: OnStep) -> Outcome:
-    sides = (export.items("train", run.arm), export.items("val"), export.items("test"))
+    held_out = {split: export.items(split) for split in config.splits}
+    sides = (export.items("train", run.arm), held_out["val"], held_out.get("test", []))
     if run.task == "detection":
         from downstream.detectors.yolo import train_detector  # ultralytics takes seconds to import
 
@@ -167,8 +170,10 @@ def _train(run: Run, export: Export, config: ExperimentConfig, on_step: OnStep) 
     return train_classifier(*sides, classes, config, run.seed, run.folder, on_step)
 
 
-def _measure(run: Run, export: Export, outcome: Outcome) -> dict[str, Any]:
-    """Val first, for the threshold, then test, once."""
+def _measure(
+    run: Run, export: Export, outcome: Outcome, splits: Sequence[Split]
+) -> dict[str, Any]:
+    """Val first, for the threshold, then test, once, where it is among `splits`."""
     from downstream.metrics import (
         choose_threshold,
         classification_metrics,
@@ -193,9 +198,9 @@ def _measure(run: Run, export: Export, outcome: Outcome) -> dict[str, Any]:
     }
     n = len(outcome.labels)
     if run.task == "detection":
-        boxes = {split: [i.boxes for i in export.items(split)] for split in ("val", "test")}
+        boxes = {split: [i.boxes for i in export.items(split)] for split in splits}
         result["threshold"] = choose_threshold(outcome.predictions["val"], boxes["val"], n)
-        for split in ("val", "test"):
+        for split in splits:
             found = outcome.predictions[split]
             f1 = f1_at(found, boxes[split], n, result["threshold"])
             result["metrics"][split] = {
@@ -204,7 +209,7 @@ def _measure(run: Run, export: Export, outcome: Outcome) -> dict[str, Any]:
                 "f1_per_class": f1["per_class"],
             }
         return result
-    for split in ("val", "test"):
+    for split in splits:
         rows = outcome.predictions[split]
         guesses = [max(range(n), key=row["probabilities"].__getitem__) for row in rows]
         targets = [row["target"] for row in rows]

@@ -18,7 +18,8 @@ class Outcome:
 
     Attributes:
         steps: optimiser steps that were really taken.
-        predictions: for `val` and `test`, one dict an image, in the order of the split. Detection:
+        predictions: for `val`, and for `test` where it is measured, one dict an image, in the order
+            of the split. Detection:
             `id`, `boxes` (xyxy, pixels of the image), `scores` in [0, 1], `classes`.
             Classification: `id`, `target`, `probabilities`, over `labels`.
         from_scratch: no pretrained weights were used.

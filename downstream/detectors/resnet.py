@@ -66,6 +66,8 @@ def train_classifier(
     history = _fit(model, pixels, targets, config, seed, device, on_step)
     predictions = {}
     for name, items in (("val", val), ("test", test)):
+        if not items:
+            continue
         chosen = [item for item in items if item.class_name in keep]
         predictions[name] = _predict(model, chosen, keep, config, device)
     _save(model, classes, config, folder)

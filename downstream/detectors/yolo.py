@@ -109,10 +109,8 @@ def train_detector(
             _, selected, model = trainer.kept
         else:
             model, selected = trainer.calibrated(), trainer.done
-        predictions = {
-            "val": predict(model, trainer, val),
-            "test": predict(model, trainer, test),
-        }
+        sides = {"val": val, "test": test}
+        predictions = {name: predict(model, trainer, own) for name, own in sides.items() if own}
     _save(model, classes, source, config, folder)
     outcome = Outcome(
         steps=trainer.done,
