@@ -63,6 +63,24 @@ def assign(
     return sides
 
 
+def shot_order(records: Sequence[DefectExample], label: str, *, seed: int) -> list[str]:
+    """Ids of a class's images in `train` and `reserve`, in the order in which shots are kept.
+
+    Its first K are what `shots=K` keeps, so that fewer of them are always a part of more.
+
+    Args:
+        records: of all sides.
+        label: a defect class.
+        seed: of the split.
+    """
+    units: dict[str, list[DefectExample]] = defaultdict(list)
+    for record in records:
+        units[_unit(record)].append(record)
+    ordered = sorted(units, key=lambda name: sha256_of([seed, name]))
+    sides = {r.id: "train" if r.split == "reserve" else r.split for r in records}
+    return _ranked([units[name] for name in ordered], label, sides)
+
+
 def check_no_leak(records: Iterable[DefectExample]) -> None:
     """Refuse records of which one content or one group stands on two sides.
 
@@ -189,11 +207,18 @@ def _fill(sizes: Sequence[int], val: float, test: float) -> list[Split]:
 def _put_aside(
     units: Iterable[Sequence[DefectExample]], label: str, sides: Mapping[str, Split], shots: int
 ) -> dict[str, Split]:
-    """Images of a class's train side beyond `shots`, counted in rounds over the units, so that few
-    shots show as many different parts as they can."""
+    """Images of a class's train side beyond `shots`."""
+    return dict.fromkeys(_ranked(units, label, sides)[shots:], "reserve")
+
+
+def _ranked(
+    units: Iterable[Sequence[DefectExample]], label: str, sides: Mapping[str, str | None]
+) -> list[str]:
+    """Images of a class's train side, counted in rounds over the units, so that few shots show as
+    many different parts as they can."""
     ranked = []
     for place, unit in enumerate(units):
         trained = [r for r in unit if r.label == label and sides[r.id] == "train"]
         trained.sort(key=lambda record: record.id)
         ranked += [(turn, place, record.id) for turn, record in enumerate(trained)]
-    return {record_id: "reserve" for _, _, record_id in sorted(ranked)[shots:]}
+    return [record_id for _, _, record_id in sorted(ranked)]

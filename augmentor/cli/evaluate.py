@@ -9,16 +9,31 @@ from augmentor.cli.options import ProjectOption, open_here
 
 
 def evaluate(
+    arms: Annotated[
+        str | None,
+        typer.Option(
+            help="Comma-separated: real, classical, copy-paste, mixed (the built dataset), "
+            "synthetic (without real defects), full (with the images set aside by --shots), "
+            "real:5 (5 real defect images a class), mixed@0.8, classical@0.8, compact@0.8 and "
+            "compact+poisson-paste@0.8 (generators at a ratio). "
+            "Default: real,classical,copy-paste,mixed."
+        ),
+    ] = None,
+    ratios: Annotated[
+        str | None,
+        typer.Option(help="Comma-separated ratios, such as 0.3,0.5,0.8: adds mixed@R for each."),
+    ] = None,
+    tasks: Annotated[
+        str | None,
+        typer.Option(help="Comma-separated: detection, classification, localisation."),
+    ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Seeds for each arm.")] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Optimiser steps of each detector, in every arm.")
     ] = None,
-    arms: Annotated[
+    select: Annotated[
         str | None,
-        typer.Option(
-            help="Comma-separated: real,classical,copy-paste,mixed,full. Default: all "
-            "but full (every real image, with those set aside by --shots)."
-        ),
+        typer.Option(help="Which detector counts: last (step), val (best on val), both."),
     ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs side by side.")] = None,
     project: ProjectOption = None,
@@ -32,11 +47,27 @@ def evaluate(
         evaluated = evaluate_project(
             open_here(project, console),
             console,
-            arms=arms.split(",") if arms else None,
+            arms=_listed(arms),
+            ratios=_numbers(ratios),
+            tasks=_listed(tasks),
             seeds=seeds,
             steps=steps,
             jobs=jobs,
+            select=select,
         )
         console.text(evaluated.table)
         console.text(f"Report: {evaluated.html}  ({evaluated.json})")
         console.result(evaluated.report)
+
+
+def _listed(text: str | None) -> list[str] | None:
+    return [part.strip() for part in text.split(",")] if text else None
+
+
+def _numbers(text: str | None) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")] if text else []
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is no list of ratios; write for example --ratios 0.3,0.5,0.8"
+        ) from None

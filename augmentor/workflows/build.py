@@ -102,7 +102,7 @@ def build_dataset(project: Project, reporter: Reporter) -> Built:
     )
     standing = hand_decisions(project)
     pools, fingerprints = _pools(project, plan, standing, reporter)
-    mix = _select(plan, pools, standing, mix_config.seed)
+    mix = choose(plan, pools, standing, mix_config.seed)
     check_sources(mix.samples, records)
 
     key = sha256_of(
@@ -127,12 +127,14 @@ def build_dataset(project: Project, reporter: Reporter) -> Built:
     return Built(project.dataset, {**summary, "unchanged": False})
 
 
-def _select(
+def choose(
     plan: MixPlan,
     pools: Mapping[str, Sequence[SyntheticDefect]],
     standing: Mapping[str, Standing],
     seed: int,
 ) -> Mix:
+    """Choose samples for a plan as `select` does, after what people decided about them."""
+
     def decided(verdict: str) -> frozenset[str]:
         return frozenset(name for name, held in standing.items() if held.verdict == verdict)
 

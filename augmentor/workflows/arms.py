@@ -1,0 +1,298 @@
+"""Arms: the training sets that an evaluation compares, from their names to one export.
+
+| name | trains on, besides the clean images of the train split |
+| --- | --- |
+| `real` | its real defect images |
+| `real:K` | K of them a class, and of those set aside where K is more; 5 is a part of 12 |
+| `full` | its real defect images and those that `--shots` set aside |
+| `mixed` | the built dataset |
+| `synthetic` | the synthetic images of the built dataset alone |
+| `classical` | `real`, and as many images of each class as `mixed` adds, made by albumentations |
+| `copy-paste` | `real`, and as many of each class as `mixed` adds: pasted real defects |
+| `mixed@R` | `real`, and synthetic ones in the project's shares up to ratio R |
+| `classical@R`, `copy-paste@R` | `real`, and as many of those as ratio R asks for |
+| `NAME@R`, `NAME+NAME@R` | `real`, and synthetic ones of these generators, in equal shares |
+
+Ratio 1 leaves the real defect images out. The two baselines stay what anybody would do: no rule
+on what their images look like beside real ones judges them. Every arm has the same clean images.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from augmentor.classical import NAME as CLASSICAL
+from augmentor.classical import write_classical_pool
+from augmentor.decisions import Standing
+from augmentor.errors import ProjectError
+from augmentor.exporters import write_training_export
+from augmentor.items import PoolSample
+from augmentor.mixing import MixPlan, check_sources, plan_mix
+from augmentor.records_io import load_records
+from augmentor.splits import shot_order
+from augmentor.workflows.build import STAMP, choose, pool_samples
+from augmentor.workflows.decisions import hand_decisions, logged_decisions
+from augmentor.workflows.generators import (
+    Maker,
+    fill_pool,
+    open_maker,
+    read_samples,
+    training_examples,
+)
+from augmentor.workflows.project import Project
+from augmentor.workflows.recipes import open_recipe
+from augmentor.workflows.reporting import Reporter
+from generator.baselines import BASELINES
+from generator.files import read_lines
+from generator.records import SyntheticDefect
+
+REAL, FULL, MIXED, SYNTHETIC, COPY_PASTE = "real", "full", "mixed", "synthetic", "copy-paste"
+ARMS = (REAL, CLASSICAL, COPY_PASTE, MIXED)
+"""What is compared where nobody asks for anything else."""
+
+GRAMMAR = (
+    "an arm is real, classical, copy-paste, mixed, synthetic, full, real:K (K real defect images "
+    "a class), or mixed@R, classical@R, GENERATOR@R, GENERATOR+GENERATOR@R with a ratio R above 0 "
+    "and up to 1"
+)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One training set.
+
+    Attributes:
+        real: ids of its real images, clean ones included; of `train` and `reserve` alone.
+        samples: its synthetic images.
+        notes: sentences for whoever reads its results.
+    """
+
+    real: frozenset[str]
+    samples: tuple[PoolSample, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ArmName:
+    """An arm's name, taken apart: `parts` are its generators, or one word of the grammar."""
+
+    name: str
+    parts: tuple[str, ...]
+    ratio: float | None = None
+    shots: int | None = None
+
+
+def parse_arm(name: str) -> ArmName:
+    """Take an arm's name apart.
+
+    Raises:
+        ProjectError: it does not keep to the grammar.
+    """
+    if name in (*ARMS, FULL, SYNTHETIC):
+        return ArmName(name, (name,))
+    head, colon, number = name.partition(":")
+    if colon and head == REAL and number.isdecimal() and int(number) > 0:
+        return ArmName(name, (REAL,), shots=int(number))
+    head, _, number = name.rpartition("@")
+    try:
+        ratio = float(number)
+    except ValueError:
+        ratio = -1.0
+    parts = tuple(part.strip() for part in head.split("+"))
+    alone = set(parts) & {MIXED, CLASSICAL}
+    closed = set(parts) & {REAL, FULL, SYNTHETIC, ""}
+    if not 0 < ratio <= 1 or closed or (alone and len(parts) > 1) or len(set(parts)) < len(parts):
+        raise ProjectError(f"There is no arm {name!r}: {GRAMMAR}.")
+    return ArmName(name, parts, ratio=ratio)
+
+
+def resolve_arms(project: Project, names: Sequence[str], reporter: Reporter) -> dict[str, Arm]:
+    """What each of these arms trains on; generators are trained and pools filled where needed.
+
+    Args:
+        project: whose arms they are.
+        names: see the top of this file.
+        reporter: told of the progress, and warned of samples that are missing.
+
+    Raises:
+        ProjectError: a name that is none, or one that speaks of a dataset nobody built yet.
+        RecipeError: there is no such generator.
+        LeakError: one image stands on two sides of the split.
+    """
+    asked = [parse_arm(name) for name in dict.fromkeys(names)]
+    for part in dict.fromkeys(part for one in asked for part in one.parts):
+        if part not in (*ARMS, FULL, SYNTHETIC, *BASELINES):
+            open_recipe(project, part.partition("@")[0])
+    resolver = _Resolver(project, reporter)
+    return {one.name: resolver.arm(one) for one in asked}
+
+
+def write_arms_export(
+    project: Project, folder: Path, arms: Mapping[str, Arm], *, notes: Sequence[str] = ()
+) -> Path:
+    """Write one training export that holds every arm; each image says which arms train on it.
+
+    Args:
+        project: whose images they are.
+        folder: where; an export that is there already is replaced.
+        arms: by name.
+        notes: sentences for whoever reads the results, before those of the arms.
+
+    Returns:
+        The folder.
+
+    Raises:
+        LeakError: a sample's sources touch val, test or reserve.
+        ExportError: an arm names an image that is no training image.
+        ProjectError: one sample has two classes, since somebody relabelled it after the build.
+    """
+    records = load_records(project.data)
+    samples: dict[str, PoolSample] = {}
+    for arm in arms.values():
+        for sample in arm.samples:
+            held = samples.setdefault(sample.record.id, sample)
+            if held.record.class_name != sample.record.class_name:
+                raise ProjectError(
+                    f"Sample {sample.record.id} was relabelled after the dataset was built; build "
+                    "it again: augment build"
+                )
+    check_sources(samples.values(), records)
+    return write_training_export(
+        folder,
+        name=project.config.name,
+        classes=project.config.classes,
+        records=records,
+        samples=list(samples.values()),
+        arms={
+            name: arm.real | {sample.record.id for sample in arm.samples}
+            for name, arm in arms.items()
+        },
+        notes=list(dict.fromkeys([*notes, *(note for arm in arms.values() for note in arm.notes)])),
+    )
+
+
+class _Resolver:
+    """Resolves names one after the other; what several of them need is made once."""
+
+    def __init__(self, project: Project, reporter: Reporter) -> None:
+        self.project = project
+        self.reporter = reporter
+        self.records = load_records(project.data)
+        self.train = training_examples(project)
+        self.real = frozenset(r.id for r in self.train)
+        self.clean = frozenset(r.id for r in self.train if r.is_clean)
+        self._makers: dict[str, Maker] = {}
+
+    def arm(self, asked: ArmName) -> Arm:
+        if asked.shots is not None:
+            return self._few(asked.shots)
+        if asked.ratio is None:
+            return self._named(asked.parts[0])
+        shares = dict.fromkeys(asked.parts, 1 / len(asked.parts))
+        plan = self._plan(asked.ratio, self.project.shares if asked.parts == (MIXED,) else shares)
+        real = self.clean if asked.ratio == 1 else self.real
+        if asked.parts in ((CLASSICAL,), (COPY_PASTE,)):
+            numbers: Counter[str] = Counter()
+            for (_, class_name), number in plan.wanted.items():
+                numbers[class_name] += number
+            samples = self._baseline(asked.parts[0], numbers)
+            return Arm(real, tuple(samples), self._short(asked.name, plan.synthetic, samples))
+        samples = self._mix(plan)
+        return Arm(real, tuple(samples), self._short(asked.name, plan.synthetic, samples))
+
+    def _named(self, name: str) -> Arm:
+        if name == REAL:
+            return Arm(self.real)
+        if name == FULL:
+            aside = {r.id for r in self.records if r.split == "reserve"}
+            same = () if aside else ("Nothing was set aside, so the arm full is the arm real.",)
+            return Arm(self.real | aside, notes=same)
+        if name == MIXED:
+            return self._built
+        if name == SYNTHETIC:
+            return Arm(self.clean, self._built.samples)
+        numbers = Counter(sample.record.class_name for sample in self._built.samples)
+        samples = self._baseline(name, numbers)
+        return Arm(self.real, tuple(samples), self._short(name, numbers.total(), samples))
+
+    def _few(self, shots: int) -> Arm:
+        seed, chosen, notes = self.project.config.split.seed, set(self.clean), []
+        for name in self.project.config.classes:
+            order = shot_order(self.records, name, seed=seed)
+            chosen |= set(order[:shots])
+            if len(order) < shots:
+                notes.append(f"The arm real:{shots} has {len(order)} images of {name!r}: all.")
+        return Arm(frozenset(chosen), notes=tuple(notes))
+
+    def _plan(self, ratio: float, shares: Mapping[str, float]) -> MixPlan:
+        config = self.project.config
+        return plan_mix(
+            self.train, ratio, classes=config.classes, balance=config.mix.balance, shares=shares
+        )
+
+    def _mix(self, plan: MixPlan) -> list[PoolSample]:
+        pools: dict[str, list[SyntheticDefect]] = {}
+        for name in dict.fromkeys(generator for generator, _ in plan.wanted):
+            wanted = {c: n for (generator, c), n in plan.wanted.items() if generator == name}
+            pools[name] = fill_pool(
+                self.project, self._maker(name), wanted, self._standing, self.reporter
+            )
+        mix = choose(plan, pools, self._standing, self.project.config.mix.seed)
+        return pool_samples(self.project, mix.samples)
+
+    def _baseline(self, name: str, numbers: Mapping[str, int]) -> list[PoolSample]:
+        if name == CLASSICAL:
+            defects = [r for r in self.train if not r.is_clean]
+            pool = self.project.pool(CLASSICAL)
+            seed = self.project.config.mix.seed
+            made = write_classical_pool(defects, numbers, pool, seed=seed)
+            return [PoolSample(pool, record) for record in made]
+        # as anybody would paste them: neither helped nor held back by rules on what they look like
+        maker = replace(self._maker(COPY_PASTE), scorer=None)
+        # nor by what people accepted; only a wrong name that they mended is not taught on purpose
+        decided = logged_decisions(self.project)
+        mended = {k: v for k, v in decided.items() if v.class_name is not None}
+        pool_records = fill_pool(self.project, maker, numbers, mended, self.reporter)
+        # what a person asked for in the review has no part in it either
+        accepted = [r for r in pool_records if r.verdict == "accepted" and not r.origin]
+        taken = [
+            record
+            for class_name, number in numbers.items()
+            for record in [r for r in accepted if r.class_name == class_name][:number]
+        ]
+        return pool_samples(self.project, taken)
+
+    def _maker(self, name: str) -> Maker:
+        if name not in self._makers:
+            self._makers[name] = open_maker(self.project, name, self.reporter)
+        return self._makers[name]
+
+    def _short(self, name: str, wanted: int, samples: Sequence[PoolSample]) -> tuple[str, ...]:
+        """A sentence where an arm has fewer samples than it should."""
+        if len(samples) == wanted:
+            return ()
+        sentence = f"The arm {name} has {len(samples)} synthetic images instead of {wanted}."
+        self.reporter.warn(f"{sentence} See what the rules remove: augment filters report")
+        return (sentence,)
+
+    @cached_property
+    def _standing(self) -> dict[str, Standing]:
+        return hand_decisions(self.project)
+
+    @cached_property
+    def _built(self) -> Arm:
+        """The built dataset as it is, with the classes that its labels have."""
+        folder = self.project.dataset
+        if not (folder / STAMP).is_file():
+            raise ProjectError("There is no mixed dataset yet; build it: augment build --ratio 0.5")
+        lines = read_lines(folder / "manifest.jsonl")
+        chosen = [
+            (line["generator"], line["id"], line["class"])
+            for line in lines
+            if line["kind"] == "synthetic"
+        ]
+        in_mix = frozenset(line["id"] for line in lines if line["kind"] == "real")
+        samples = pool_samples(self.project, read_samples(self.project, chosen))
+        return Arm(self.real & in_mix, tuple(samples))

@@ -1,0 +1,190 @@
+"""Arms by name: what each trains on, and that every one is compared on the same terms."""
+
+import json
+import shutil
+from collections import Counter
+
+import pytest
+from helpers import augment
+
+from augmentor.cli.errors import EXIT_PROJECT, EXIT_USAGE
+from augmentor.errors import LeakError, ProjectError
+from augmentor.records_io import load_records
+from augmentor.workflows.arms import parse_arm, resolve_arms, write_arms_export
+from augmentor.workflows.project import open_project
+from augmentor.workflows.reporting import Silent
+from generator.errors import RecipeError
+
+SHOTS, CLASSES = 4, 5  # of the project that conftest.py imports
+
+
+@pytest.fixture(scope="module")
+def built(imported, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("arms") / "project"
+    shutil.copytree(imported, folder)
+    code, output = augment(
+        *("build", "--ratio", "0.5", "--generator", "copy-paste=0.5,poisson-paste=0.5"),
+        *("--project", folder),
+    )
+    assert code == 0, output
+    return open_project(folder)
+
+
+NAMES = (
+    *("real", "real:2", "real:3", "real:9", "full", "mixed", "synthetic", "classical"),
+    *("copy-paste", "mixed@0.2", "mixed@0.6", "mixed@1", "classical@0.2", "copy-paste@0.2"),
+    *("perlin@0.2", "perlin+poisson-paste@0.5"),
+)
+
+
+@pytest.fixture(scope="module")
+def arms(built):
+    return resolve_arms(built, NAMES, Silent())
+
+
+def defects_of(built, arm):
+    """Real and synthetic defect images of an arm, by class."""
+    records = {r.id: r for r in load_records(built.data)}
+    real = Counter(records[i].label for i in arm.real if not records[i].is_clean)
+    return real, Counter(s.record.class_name for s in arm.samples)
+
+
+@pytest.mark.parametrize(
+    ("name", "real", "synthetic"),
+    [
+        ("real", SHOTS, 0),
+        ("real:2", 2, 0),
+        ("mixed", SHOTS, SHOTS),
+        ("synthetic", 0, SHOTS),
+        ("classical", SHOTS, SHOTS),
+        ("copy-paste", SHOTS, SHOTS),
+        ("mixed@0.2", SHOTS, SHOTS // 4),
+        ("mixed@0.6", SHOTS, SHOTS * 3 // 2),
+        ("mixed@1", 0, SHOTS),
+        ("classical@0.2", SHOTS, SHOTS // 4),
+        ("copy-paste@0.2", SHOTS, SHOTS // 4),
+        ("perlin+poisson-paste@0.5", SHOTS, SHOTS),
+    ],
+)
+def test_an_arm_has_the_numbers_that_its_name_says(built, arms, name, real, synthetic):
+    counted = defects_of(built, arms[name])
+    assert set(counted[0].values()) == ({real} if real else set())
+    assert set(counted[1].values()) == ({synthetic} if synthetic else set())
+    assert len(counted[0]) in (0, CLASSES)
+    assert len(counted[1]) in (0, CLASSES)
+
+
+def test_every_arm_has_the_same_clean_images(built, arms):
+    clean = {r.id for r in load_records(built.data) if r.is_clean and r.split == "train"}
+    every = {r.id for r in load_records(built.data) if r.is_clean}
+    assert clean
+    assert {name: arm.real & every == clean for name, arm in arms.items()} == dict.fromkeys(
+        NAMES, True
+    )
+
+
+def test_fewer_shots_are_a_part_of_more(built, arms):
+    assert arms["real:2"].real < arms["real:3"].real < arms["real"].real
+    # more shots than --shots kept come from what was set aside
+    assert arms["real:9"].real == arms["full"].real > arms["real"].real
+    assert "The arm real:9 has" in arms["real:9"].notes[0]
+
+
+def test_shots_are_those_that_an_import_with_fewer_would_keep(built, arms, photos, tmp_path):
+    code, output = augment(
+        "import", photos, "--name", "fewer", "--shots", "3", "--project", tmp_path / "fewer"
+    )
+    assert code == 0, output
+    kept = {r.id for r in load_records(tmp_path / "fewer" / "data") if r.split == "train"}
+    assert arms["real:3"].real == kept
+
+
+def test_generators_have_equal_shares_and_the_lower_ratio_is_a_part(arms):
+    by_generator = Counter(s.record.generator for s in arms["perlin+poisson-paste@0.5"].samples)
+    assert by_generator == {"perlin": SHOTS * CLASSES / 2, "poisson-paste": SHOTS * CLASSES / 2}
+    mixed = Counter(s.record.generator for s in arms["mixed@0.6"].samples)
+    assert mixed == {"copy-paste": 15, "poisson-paste": 15}
+    assert {s.record.generator for s in arms["perlin@0.2"].samples} == {"perlin"}
+    ids = {name: {s.record.id for s in arm.samples} for name, arm in arms.items()}
+    assert ids["mixed@0.2"] < ids["mixed"] < ids["mixed@0.6"]
+    assert ids["synthetic"] == ids["mixed"]
+
+
+def test_the_export_says_which_arms_train_on_an_image(built, arms, tmp_path):
+    folder = write_arms_export(built, tmp_path / "export", arms, notes=["Said first."])
+    header = json.loads((folder / "export.json").read_text())
+    assert header["arms"] == list(NAMES)
+    assert header["notes"][0] == "Said first."
+    assert any("real:9" in note for note in header["notes"])
+    lines = [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
+    for name, arm in arms.items():
+        held = {line["id"] for line in lines if name in line["arms"]}
+        assert held == arm.real | {s.record.id for s in arm.samples}
+    assert {tuple(line["arms"]) for line in lines if line["split"] != "train"} == {()}
+
+
+def test_without_full_the_reserve_stays_out(built, arms, tmp_path):
+    aside = {r.id for r in load_records(built.data) if r.split == "reserve"}
+    assert aside
+    chosen = {name: arms[name] for name in ("real", "mixed@0.2")}
+    folder = write_arms_export(built, tmp_path / "export", chosen)
+    lines = [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
+    assert not aside & {line["id"] for line in lines}
+
+
+def test_an_arm_with_a_sample_made_of_a_test_image_is_refused(built, arms, tmp_path):
+    held_out = next(r for r in load_records(built.data) if r.split == "test")
+    first, *rest = arms["mixed@0.2"].samples
+    record = first.record.model_copy(update={"source_ids": (held_out.id,)})
+    spoilt = type(arms["real"])(arms["real"].real, (first._replace(record=record), *rest))
+    with pytest.raises(LeakError, match=held_out.id):
+        write_arms_export(built, tmp_path / "export", {"spoilt": spoilt})
+
+
+def test_a_sample_with_two_classes_is_refused(built, arms, tmp_path):
+    first, *rest = arms["mixed@0.2"].samples
+    other = next(c for c in built.config.classes if c != first.record.class_name)
+    record = first.record.model_copy(update={"class_name": other})
+    changed = type(arms["real"])(arms["real"].real, (first._replace(record=record), *rest))
+    with pytest.raises(ProjectError, match=f"{record.id} was relabelled after.*augment build"):
+        write_arms_export(built, tmp_path / "export", {"mixed": arms["mixed"], "new": changed})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("reel", "real:0", "real:many", "real@0.5", "full@0.5", "mixed@0", "mixed@1.5"),
+        *("mixed@half", "mixed+perlin@0.5", "classical+perlin@0.5", "perlin", "perlin+@0.5"),
+        *("perlin+perlin@0.5", "compact@4000", "@0.5", "", "mixed@nan"),
+    ],
+)
+def test_a_wrong_name_is_answered_with_the_grammar(name):
+    with pytest.raises(ProjectError, match=r"There is no arm .*: an arm is real, .* up to 1\.$"):
+        parse_arm(name)
+
+
+def test_a_kept_checkpoint_is_a_generator_too():
+    assert parse_arm("compact@4000+perlin@0.5").parts == ("compact@4000", "perlin")
+    assert parse_arm("compact@4000@0.25").ratio == 0.25
+
+
+def test_an_unknown_generator_is_named_before_anything_is_made(imported):
+    with pytest.raises(RecipeError, match="did you mean 'perlin'"):
+        resolve_arms(open_project(imported), ["real", "perlim@0.5"], Silent())
+    assert not (imported / "pool").exists()
+
+
+def test_arms_of_the_built_dataset_need_one(imported):
+    project = open_project(imported)
+    assert resolve_arms(project, ["real", "full"], Silent()).keys() == {"real", "full"}
+    with pytest.raises(ProjectError, match="no mixed dataset yet; build it"):
+        resolve_arms(project, ["real", "synthetic"], Silent())
+
+
+def test_the_command_says_what_an_arm_may_be(built):
+    code, output = augment("evaluate", "--arms", "real,everything", "--project", built.folder)
+    assert code == EXIT_PROJECT
+    assert "There is no arm 'everything': an arm is real" in output
+    code, output = augment("evaluate", "--ratios", "0.3;0.5", "--project", built.folder)
+    assert code == EXIT_USAGE
+    assert "--ratios 0.3,0.5,0.8" in output
