@@ -2,9 +2,9 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 from augmentor.errors import LeakError, RatioError
 from augmentor.items import PoolSample, check_classes
@@ -19,9 +19,11 @@ __all__ = [
     "check_sources",
     "mixed_records",
     "plan_mix",
+    "proportional",
     "select",
 ]
 
+K = TypeVar("K", bound=Hashable)
 Balance = Literal["class", "natural"]
 
 
@@ -159,7 +161,7 @@ def plan_mix(
     if balance == "class":
         per_class = _fill_up({name: kept[name] for name in sourced}, number)
     else:
-        per_class = _proportional({name: available[name] for name in sourced}, number)
+        per_class = proportional({name: available[name] for name in sourced}, number)
     return MixPlan(
         ratio=float(ratio),
         balance=balance,
@@ -288,7 +290,7 @@ def _fill_up(levels: Mapping[str, int], number: int) -> dict[str, int]:
     return poured
 
 
-def _proportional(weights: Mapping[str, float], number: int) -> dict[str, int]:
+def proportional(weights: Mapping[K, float], number: int) -> dict[K, int]:
     """Divide `number` in proportion to `weights` by largest remainders; ties go to the first."""
     total = sum(weights.values())
     if not total:

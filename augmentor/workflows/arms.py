@@ -130,7 +130,12 @@ def resolve_arms(project: Project, names: Sequence[str], reporter: Reporter) -> 
 
 
 def write_arms_export(
-    project: Project, folder: Path, arms: Mapping[str, Arm], *, notes: Sequence[str] = ()
+    project: Project,
+    folder: Path,
+    arms: Mapping[str, Arm],
+    *,
+    notes: Sequence[str] = (),
+    without_test: bool = False,
 ) -> Path:
     """Write one training export that holds every arm; each image says which arms train on it.
 
@@ -139,6 +144,7 @@ def write_arms_export(
         folder: where; an export that is there already is replaced.
         arms: by name.
         notes: sentences for whoever reads the results, before those of the arms.
+        without_test: leave the test split out, for choices that must not see it.
 
     Returns:
         The folder.
@@ -163,7 +169,7 @@ def write_arms_export(
         folder,
         name=project.config.name,
         classes=project.config.classes,
-        records=records,
+        records=[r for r in records if not (without_test and r.split == "test")],
         samples=list(samples.values()),
         arms={
             name: arm.real | {sample.record.id for sample in arm.samples}
