@@ -170,9 +170,7 @@ def _train(run: Run, export: Export, config: ExperimentConfig, on_step: OnStep) 
     return train_classifier(*sides, classes, config, run.seed, run.folder, on_step)
 
 
-def _measure(
-    run: Run, export: Export, outcome: Outcome, splits: Sequence[Split]
-) -> dict[str, Any]:
+def _measure(run: Run, export: Export, outcome: Outcome, splits: Sequence[Split]) -> dict[str, Any]:
     """Val first, for the threshold, then test, once, where it is among `splits`."""
     from downstream.metrics import (
         choose_threshold,
