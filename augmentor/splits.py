@@ -131,18 +131,22 @@ def split_warnings(
 
 
 def splits_document(
-    records: Iterable[DefectExample], arguments: Mapping[str, Any], files: Mapping[str, Any]
+    records: Iterable[DefectExample],
+    arguments: Mapping[str, Any],
+    files: Mapping[str, Any],
+    rule: str = RULE,
 ) -> dict[str, Any]:
     """Content of `splits.json`: seed, rule, and the hash and side of every file.
 
     Args:
         records: with sides.
-        arguments: seed, val, test, shots, group_by.
+        arguments: those that the sides follow from, such as seed, val, test, shots, group_by.
         files: by id, more about a record's file (size and time), kept beside its hash.
+        rule: how the sides follow from them, in words.
     """
     return {
         "schema": 1,
-        "rule": RULE,
+        "rule": rule,
         **arguments,
         "files": [
             {

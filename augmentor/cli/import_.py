@@ -31,10 +31,24 @@ class OnBad(StrEnum):
     skip = "skip"
 
 
+class Protocol(StrEnum):
+    """How the images are split."""
+
+    few_shot = "few-shot"
+    anomalydiffusion = "anomalydiffusion"
+
+
 def import_(
     source: Annotated[Path, typer.Argument(help="Folder with the real images and their labels.")],
     name: Annotated[str, typer.Option(help="Name of the project and of its FiftyOne dataset.")],
     layout: Annotated[Layout, typer.Option(help="How the files lie.")] = Layout.auto,
+    protocol: Annotated[
+        Protocol,
+        typer.Option(
+            help="How the images are split: few-shot (ours), or anomalydiffusion, the published "
+            "split of a product of MVTec AD (docs/protocols.md)."
+        ),
+    ] = Protocol.few_shot,
     shots: Annotated[
         int | None,
         typer.Option(min=1, help="Keep this many defect images a class; the rest is set aside."),
@@ -83,7 +97,14 @@ def import_(
                 mask_threshold=mask_threshold,
                 roi=roi,
             ),
-            SplitConfig(seed=seed, val=val, test=test, shots=shots, group_by=group_by),
+            SplitConfig(
+                protocol=protocol.value,
+                seed=seed,
+                val=val,
+                test=test,
+                shots=shots,
+                group_by=group_by,
+            ),
             folder,
             console,
         )

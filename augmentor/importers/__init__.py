@@ -17,6 +17,7 @@ from PIL import Image
 
 from augmentor.errors import ProjectError, SourceError, disk_errors
 from augmentor.importers.detect import choose
+from augmentor.importers.mvtec import OWN_SPLIT
 from augmentor.importers.read import Progress, Reading, read_all
 from augmentor.importers.report import build_report, refusal, report_done
 from augmentor.importers.roi import check_roi, with_roi
@@ -26,6 +27,13 @@ from augmentor.importers.similar import (
     MOST_COMPARED,
     group_similar,
     similar_pairs,
+)
+from augmentor.protocols import (
+    ANOMALYDIFFUSION,
+    FEW_SHOT,
+    RULES,
+    assign_anomalydiffusion,
+    check_protocol,
 )
 from augmentor.records_io import RECORDS, REPORT, SPLITS, file_facts, load_records, save_records
 from augmentor.splits import assign, check_no_leak, splits_document
@@ -71,6 +79,7 @@ def import_source(
     test: float = 0.2,
     mask_threshold: int = 127,
     roi: Path | None = None,
+    protocol: str = FEW_SHOT,
     on_progress: Progress | None = None,
 ) -> ImportOutcome:
     """Read a folder of real images into a project.
@@ -91,22 +100,29 @@ def import_source(
         mask_threshold: mask values above it are defect, 0 to 254.
         roi: where the part is (importers/roi.py): a picture for all images of its size, or a
             folder with one for each image. None: estimated.
+        protocol: how it is split: `few-shot`, or one that others made (protocols.py), which has no
+            use for `shots`, `test` and `group_by`.
         on_progress: called with (images done, images in all).
 
     Raises:
         SourceError: no such folder, nothing in it, unclear layout, bad files, bad arguments.
-        SplitError: shares or shots out of range.
+        SplitError: shares or shots out of range, or the protocol does not go with the folder.
         DiskError: no space, or no right to write.
     """
     arguments = {
         "seed": seed, "val": val, "test": test, "shots": shots, "group_by": group_by,
     }  # fmt: skip
+    check_protocol(protocol, shots=shots, group_by=group_by)
+    if protocol != FEW_SHOT:
+        arguments = {"seed": seed, "val": val, "protocol": protocol}
     pattern = _pattern(group_by)
     if not 0 <= mask_threshold <= 254:
         raise SourceError(f"--mask-threshold must be from 0 to 254, got {mask_threshold}.")
     assign([], seed=seed, val=val, test=test, shots=shots)  # refuse bad shares before the long part
     tree = Tree(source)
     settings: dict[str, Any] = {
+        "shots": shots,
+        "test": test,
         **arguments,
         "layout": layout,
         "on_bad": on_bad,
@@ -125,6 +141,8 @@ def import_source(
     with disk_errors(data_dir):
         reading = read_all(scan, data_dir, mask_threshold, on_progress, skip_bad=on_bad == "skip")
         head = {**settings, "inputs": inputs, "layout": name, "layout_reason": reason}
+        if protocol != FEW_SHOT:
+            scan.notes = [note for note in scan.notes if note != OWN_SPLIT]
         few = len(reading.records) <= MOST_COMPARED
         pairs = similar_pairs([reading.looks[r.id] for r in reading.records]) if few else None
         records = _split(reading, tree, arguments, pattern, pairs)
@@ -167,6 +185,8 @@ def _split(
     pairs: Sequence[tuple[int, int]] | None,
 ) -> list[DefectExample]:
     """Records with their group and side."""
+    if arguments.get("protocol") == ANOMALYDIFFUSION:
+        return _published(reading, tree, arguments)
     grouped = reading.records
     if pattern is not None:
         grouped = [_grouped(r, tree.name(r.source_path), pattern) for r in grouped]
@@ -194,6 +214,17 @@ def _split(
     return records
 
 
+def _published(reading: Reading, tree: Tree, arguments: Mapping[str, Any]) -> list[DefectExample]:
+    """Records with the side that the protocol `anomalydiffusion` gives them."""
+    sides = assign_anomalydiffusion(
+        reading.records, tree.images, seed=arguments["seed"], val=arguments["val"]
+    )
+    records = [r.model_copy(update={"split": sides[r.id]}) for r in reading.records]
+    check_no_leak(records)
+    reading.notes.append(f"Split by the protocol {ANOMALYDIFFUSION}: {RULES[ANOMALYDIFFUSION]}.")
+    return records
+
+
 def _grouped(record: DefectExample, name: str, pattern: re.Pattern[str]) -> DefectExample:
     match = pattern.search(name)
     if match is None:
@@ -218,7 +249,8 @@ def _write(
     for stale in (data_dir / "images").glob("*.png"):
         if stale not in used:
             stale.unlink()
-    write_json(data_dir / SPLITS, splits_document(records, arguments, reading.facts))
+    rule = RULES[arguments.get("protocol", FEW_SHOT)]
+    write_json(data_dir / SPLITS, splits_document(records, arguments, reading.facts, rule))
     write_json(data_dir / REPORT, report)
     save_records(data_dir, records)
 

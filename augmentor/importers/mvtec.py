@@ -13,6 +13,7 @@ from augmentor.importers.pairs import Pairs, find_pairs, from_pairs
 from augmentor.importers.scan import Scan, Tree
 
 NAME = "mvtec"
+OWN_SPLIT = "The source's own train/ and test/ folders were not kept as a split."
 _COLOURED = ("rgb_mask", "rbg_mask")
 
 
@@ -43,13 +44,14 @@ def scan(tree: Tree) -> Scan:
         names = ", ".join(tree.name(o) for o in objects[:6])
         raise SourceError(
             f"{tree.root} holds {len(objects)} objects ({names}{', …' if len(objects) > 6 else ''})"
-            f"; import one of them, such as {objects[0]}."
+            "; import one of them at a time, each into a project of its own: augment import "
+            f"{objects[0]} --name {objects[0].name}"
         )
     root = objects[0]
     spectrum = _is_spectrum(root)
     scan = _scan_spectrum(tree, root) if spectrum else _scan_mvtec(tree, root)
     if not spectrum:
-        scan.notes.append("The source's own train/ and test/ folders were not kept as a split.")
+        scan.notes.append(OWN_SPLIT)
     outside = [p for p in tree.images if not p.is_relative_to(root)]
     if outside:
         scan.notes.append(f"{len(outside)} images outside {root.name} were not read.")

@@ -65,6 +65,7 @@ def import_project(
         test=split.test,
         mask_threshold=source.mask_threshold,
         roi=source.roi,
+        protocol=split.protocol,
         on_progress=lambda done, total: reporter.progress("Reading images", done, total),
     )
     if (folder / FILE_NAME).is_file():

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from augmentor.errors import ProjectError
 from augmentor.filters import FilterConfig
+from augmentor.protocols import FEW_SHOT, Protocol
 from downstream.config import ExperimentConfig
 from generator.config import StrictModel, load_yaml, parse
 from generator.files import write_text
@@ -41,6 +42,11 @@ class SourceConfig(StrictModel):
 class SplitConfig(StrictModel):
     """How the real images were split, once."""
 
+    protocol: Protocol = Field(
+        FEW_SHOT,
+        description="`few-shot`, or the published `anomalydiffusion` of an MVTec tree, which has "
+        "no use for test, shots and group_by: docs/protocols.md",
+    )
     seed: int = Field(0, ge=0, description="of the split")
     val: float = Field(0.2, gt=0, lt=1, description="share of each class for every choice")
     test: float = Field(0.2, gt=0, lt=1, description="share of each class for the verdict")
