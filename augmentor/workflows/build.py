@@ -103,8 +103,6 @@ def build_dataset(project: Project, reporter: Reporter) -> Built:
     standing = hand_decisions(project)
     pools, fingerprints = _pools(project, plan, standing, reporter)
     mix = choose(plan, pools, standing, mix_config.seed)
-    check_sources(mix.samples, records)
-
     key = sha256_of(
         {
             "records": [r.model_dump(mode="json") for r in records],
@@ -115,6 +113,33 @@ def build_dataset(project: Project, reporter: Reporter) -> Built:
             "decisions": [held.model_dump() for held in standing.values()],
         }
     )
+    return write_dataset(project, records, mix, pools, standing, key, reporter)
+
+
+def write_dataset(
+    project: Project,
+    records: Sequence[DefectExample],
+    mix: Mix,
+    pools: Mapping[str, Sequence[SyntheticDefect]],
+    standing: Mapping[str, Standing],
+    key: str,
+    reporter: Reporter,
+) -> Built:
+    """Make a mix the project's built dataset: export, sheet and FiftyOne.
+
+    Args:
+        project: whose mix it is.
+        records: all real images.
+        mix: what was chosen.
+        pools: by generator, what else there was to choose from.
+        standing: what people decided, by sample id.
+        key: of all that the dataset follows from; nothing is written where it is there already.
+        reporter: told of the progress.
+
+    Raises:
+        LeakError: a sample's sources touch val, test or reserve.
+    """
+    check_sources(mix.samples, records)
     summary = _summary(project, mix, pools, standing)
     stamp = project.dataset / STAMP
     if _done(stamp, key) and fiftyone_io.dataset_exists(project.mixed_name):
