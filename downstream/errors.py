@@ -5,6 +5,8 @@
     │   └── LeakError        an export whose val or test side touches its training side
     ├── SettingsError        settings of an experiment that can't work, or don't go with the export
     ├── WeightsError         a detector's weights that are named but can't be used
+    ├── OnnxError            a trained network that can't be exported, or an exported one that can't
+    │                        be run or gives something else than the original
     └── RunError             a training that failed, or an experiment in which one did
 
 Every message is one sentence that says what is wrong and, where there is one, the next command
@@ -34,3 +36,7 @@ class WeightsError(DownstreamError):
 
 class RunError(DownstreamError):
     """A training failed, or an experiment ended with a failed run."""
+
+
+class OnnxError(DownstreamError):
+    """A network can't be exported to ONNX, or an exported one can't be run or differs from it."""

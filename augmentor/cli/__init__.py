@@ -11,8 +11,10 @@ from augmentor.cli import (
     doctor,
     evaluate,
     export,
+    export_model,
     filters,
     import_,
+    loop,
     review,
     sample,
     sheet,
@@ -39,7 +41,9 @@ app.command("sample")(sample.sample)
 app.command("build")(build.build)
 app.command("review")(review.review)
 app.command("evaluate")(evaluate.evaluate)
+app.command("loop")(loop.loop)
 app.command("export")(export.export)
+app.command("export-model")(export_model.export_model)
 app.command("sheet")(sheet.sheet)
 app.add_typer(filters.app)
 app.add_typer(decisions.app)
