@@ -5,13 +5,17 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-Task = Literal["detection", "classification"]
-PrimaryMetric = Literal["map50", "macro_f1"]
+Task = Literal["detection", "classification", "localisation"]
+PrimaryMetric = Literal["map50", "macro_f1", "pixel_ap"]
 
 BASELINE = "real"
 """The arm that all others are compared with."""
 
-PRIMARY: dict[str, PrimaryMetric] = {"detection": "map50", "classification": "macro_f1"}
+PRIMARY: dict[str, PrimaryMetric] = {
+    "detection": "map50",
+    "classification": "macro_f1",
+    "localisation": "pixel_ap",
+}
 """The one metric of each task that the verdict is about."""
 
 
@@ -24,7 +28,10 @@ class ExperimentConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     tasks: tuple[Task, ...] = Field(
-        ("detection", "classification"), min_length=1, description="what is trained and measured"
+        ("detection", "classification"),
+        min_length=1,
+        description="what is trained and measured: detection, classification, localisation (which "
+        "needs exact masks)",
     )
     arms: tuple[str, ...] | None = Field(
         None, description="arms of the export to compare; None takes all of them"
@@ -71,10 +78,11 @@ class ExperimentConfig(BaseModel):
     detection_lr: float = Field(
         0.002, gt=0, le=1, description="peak learning rate of AdamW; cosine to 1 % after warm-up"
     )
-    select: Literal["last", "val"] = Field(
+    select: Literal["last", "val", "both"] = Field(
         "last",
-        description="which detector counts: the last step's, or the best of ten checks on val. "
-        "Never one chosen by test",
+        description="which weights count, in every task: the last step's, or those of the best of "
+        "ten checks on val; with both, the last step's count and the val-chosen ones are measured "
+        "beside them. Never ones chosen by test",
     )
 
     classifier: Literal["resnet18", "resnet34", "resnet50"] = Field(
@@ -94,6 +102,37 @@ class ExperimentConfig(BaseModel):
     )
     with_good: bool = Field(
         True, description="classify `good` images as a class of their own; False leaves them out"
+    )
+
+    localisation_steps: int = Field(
+        400, ge=1, le=1_000_000, description="optimiser steps of every localiser, a U-Net"
+    )
+    localisation_px: int = Field(
+        256,
+        ge=32,
+        le=1024,
+        multiple_of=32,
+        description="images and masks are resized to a square of this side in px, and measured "
+        "there",
+    )
+    localisation_batch: int = Field(8, ge=1, le=1024, description="images per step")
+    localisation_most_clean: float = Field(
+        0.25, ge=0, le=1, description="as `detection_most_clean`, for localisation"
+    )
+    localisation_lr: float = Field(
+        1e-3, gt=0, le=1, description="peak learning rate of AdamW; cosine to 0 after warm-up"
+    )
+    localisation_width: int = Field(
+        16,
+        ge=4,
+        le=256,
+        description="channels of the U-Net's first level; deeper ones have 2, 4, 8 and 8 times as "
+        "many. The published protocol has 64",
+    )
+    localisation_fold: Literal[1, 2, 4] = Field(
+        2,
+        description="blocks of this side in px are folded into channels before the U-Net and "
+        "unfolded after it; 2 is nearly four times as fast as 1, which is the published protocol's",
     )
 
     pretrained: bool = Field(
@@ -147,7 +186,12 @@ class ExperimentConfig(BaseModel):
             names = ["detector", "detection_steps", "detection_px", "detection_batch"]
             names += ["detection_most_clean"]
             names += ["detection_lr", "select"]
+        elif task == "localisation":
+            names = ["steps", "px", "batch", "most_clean", "lr", "width", "fold"]
+            names = [f"localisation_{name}" for name in names] + ["select"]
         else:
             names = ["classifier", "classification_steps", "classification_px"]
             names += ["classification_batch", "classification_lr", "with_good"]
+            # left out where nothing is chosen, so that results from before the choice still count
+            names += ["select"] if self.select != "last" else []
         return {name: getattr(self, name) for name in [*names, "pretrained"]}

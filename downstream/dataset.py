@@ -24,7 +24,9 @@ PixelBox = tuple[int, float, float, float, float]
 class Item(BaseModel):
     """One line of the export's manifest, with its files' absolute paths.
 
-    `boxes` are (class index, x1, y1, x2, y2) in pixels of the image, half-open.
+    `boxes` are (class index, x1, y1, x2, y2) in pixels of the image, half-open. `mask` is the
+    union of its instances, 8 bit, 0 and 255; None for a clean image, and where the export has no
+    exact masks.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
@@ -32,6 +34,7 @@ class Item(BaseModel):
     id: str
     image: Path
     label: Path
+    mask: Path | None = None
     split: Split
     kind: Literal["real", "synthetic"]
     generator: str | None = None
@@ -43,6 +46,7 @@ class Item(BaseModel):
     source_ids: tuple[str, ...] = ()
     arms: tuple[str, ...] = ()
     label_sha256: str = ""
+    mask_sha256: str = ""
 
     @model_validator(mode="after")
     def _check(self) -> "Item":
@@ -205,7 +209,16 @@ def _read_manifest(folder: Path, splits: tuple[Split, ...]) -> list[Item]:
         if sha256_of_file(image) != item.sha256:
             raise ExportError(f"{place}: {image} is not the file whose sha256 is in the manifest.")
         files = {"image": image.resolve(), "label": label.resolve()}
-        items.append(item.model_copy(update={**files, "label_sha256": sha256_of_file(label)}))
+        hashes = {"label_sha256": sha256_of_file(label)}
+        if item.mask is not None:
+            mask = folder / item.mask
+            if not mask.is_file():
+                raise ExportError(
+                    f"{place}: the mask file {mask} is missing; build the export again: augment "
+                    "build"
+                )
+            files["mask"], hashes["mask_sha256"] = mask.resolve(), sha256_of_file(mask)
+        items.append(item.model_copy(update=files | hashes))
     if not items:
         raise ExportError(f"{path} is empty.")
     return items
@@ -235,6 +248,12 @@ def _check_labels(export: Export) -> None:
             raise ExportError(
                 f"{item.label} is {'empty' if item.boxes else 'not empty'} but the manifest "
                 f"gives {len(item.boxes)} boxes."
+            )
+        if export.task == "segment" and (item.mask is None) != (not item.boxes):
+            raise ExportError(
+                f"{name} {'lacks its mask' if item.boxes else 'has a mask but no box'} in "
+                f"{export.folder}, which may be an export of an earlier version; build it again: "
+                "augment build"
             )
 
 

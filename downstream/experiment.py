@@ -5,17 +5,18 @@ import json
 import multiprocessing
 import queue
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from downstream.config import BASELINE, ExperimentConfig
+from downstream.config import BASELINE, ExperimentConfig, Task
 from downstream.dataset import Export, read_export
 from downstream.detectors.outcome import OnStep
-from downstream.errors import DownstreamError, RunError, SettingsError
+from downstream.errors import RunError, SettingsError
 from downstream.files import write_json
 from downstream.report import build_report, render_html
+from downstream.report_file import read_report as read_report
 from downstream.runs import Run, execute, plan_runs, read_result
 
 OnProgress = Callable[[str, int, int], None]
@@ -35,6 +36,7 @@ def run_experiment(
     config: ExperimentConfig,
     *,
     on_progress: OnProgress | None = None,
+    extras: Mapping[str, Any] | None = None,
 ) -> Path:
     """Train and measure every arm with every seed on every task, and write the report.
 
@@ -47,6 +49,7 @@ def run_experiment(
         out: where runs and report go.
         config: what is compared, and how long.
         on_progress: see `OnProgress`.
+        extras: what the report shall hold besides; see `extras` in report.py.
 
     Returns:
         The path of report.json.
@@ -67,7 +70,7 @@ def run_experiment(
     runs = plan_runs(data, out, config)
     results, failed, reused = do_runs(runs, data, config, on_progress=on_progress)
     report = build_report(
-        data, config, runs, results, failed, reused, notes, time.monotonic() - started
+        data, config, runs, results, failed, reused, notes, time.monotonic() - started, extras
     )
     path = out / "report.json"
     write_json(path, report)
@@ -121,21 +124,6 @@ def do_runs(
     return results, failed, reused
 
 
-def read_report(path: Path) -> dict[str, Any]:
-    """Read a report that `run_experiment` wrote.
-
-    Raises:
-        DownstreamError: it isn't there, or isn't a report of a known schema.
-    """
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as fault:
-        raise DownstreamError(f"{path} can't be read as a report: {fault}.") from None
-    if not isinstance(report, dict) or report.get("schema") != 1:
-        raise DownstreamError(f"{path} is not a report of schema 1; run the evaluation again.")
-    return report
-
-
 def fit_to_export(config: ExperimentConfig, export: Export) -> tuple[ExperimentConfig, list[str]]:
     """Take the export's arms where none are named; leave out what its labels can't carry."""
     notes: list[str] = []
@@ -145,19 +133,27 @@ def fit_to_export(config: ExperimentConfig, export: Export) -> tuple[ExperimentC
         raise SettingsError(
             f"{export.folder} has no arm {unknown[0]!r}; it has {', '.join(export.arms)}."
         )
-    tasks = config.tasks
+    tasks: list[Task] = list(config.tasks)
     if export.task == "classify" and "detection" in tasks:
-        if tasks == ("detection",):
+        tasks.remove("detection")
+        notes.append("The labels are image-level alone, so detection was not evaluated.")
+        if not tasks:
             raise SettingsError(
                 f"{export.folder} has image-level labels alone, so nothing can be detected; set "
                 "tasks to classification."
             )
-        tasks = ("classification",)
-        notes.append("The labels are image-level alone, so detection was not evaluated.")
+    if export.task != "segment" and "localisation" in tasks:
+        tasks.remove("localisation")
+        notes.append("Not every defect has an exact mask, so localisation was not evaluated.")
+        if not tasks:
+            raise SettingsError(
+                f"{export.folder} has no exact mask of every defect, so localisation can't be "
+                "measured; set tasks to classification, or to detection where there are boxes."
+            )
     if BASELINE not in arms:
         notes.append(f"There is no arm {BASELINE!r}, so there is nothing to compare with.")
     ordered = tuple(sorted(arms, key=lambda arm: arm != BASELINE))
-    return config.model_copy(update={"arms": ordered, "tasks": tasks}), notes
+    return config.model_copy(update={"arms": ordered, "tasks": tuple(tasks)}), notes
 
 
 class _Progress:
@@ -167,6 +163,7 @@ class _Progress:
         steps = {
             "detection": config.detection_steps,
             "classification": config.classification_steps,
+            "localisation": config.localisation_steps,
         }
         self.steps = {run.key: steps[run.task] for run in todo}
         self.done = dict.fromkeys(self.steps, 0)

@@ -13,7 +13,17 @@ from torchmetrics.functional.classification import (
     multiclass_f1_score,
 )
 
+from downstream.localisation import localisation_metrics, localisation_samples
 from downstream.matching import IOU_THRESHOLDS, RECALLS, Boxes, f1_by_threshold, match
+
+__all__ = [
+    "choose_threshold",
+    "classification_metrics",
+    "detection_metrics",
+    "f1_at",
+    "localisation_metrics",
+    "localisation_samples",
+]
 
 THRESHOLDS = np.linspace(0.001, 0.999, 999)
 """Confidence thresholds among which val chooses."""

@@ -3,6 +3,7 @@
 METRICS = {
     "detection": ("map50", "map", "f1"),
     "classification": ("macro_f1", "accuracy", "balanced_accuracy"),
+    "localisation": ("pixel_ap", "pixel_f1", "pixel_auroc", "pro", "image_auroc", "image_ap"),
 }
 """By task; the first is the one that the verdict is about."""
 
@@ -13,7 +14,23 @@ TITLES = {
     "macro_f1": "macro F1",
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
+    "pixel_ap": "pixel AP",
+    "pixel_f1": "pixel F1-max",
+    "pixel_auroc": "pixel AUROC",
+    "pro": "PRO",
+    "image_auroc": "image AUROC",
+    "image_ap": "image AP",
 }
 
-PER_CLASS = {"detection": "ap50_per_class", "classification": "f1_per_class"}
-PER_CLASS_TITLES = {"detection": "AP50", "classification": "F1"}
+PER_CLASS = {
+    "detection": "ap50_per_class",
+    "classification": "f1_per_class",
+    "localisation": "pixel_ap_per_class",
+}
+PER_CLASS_TITLES = {"detection": "AP50", "classification": "F1", "localisation": "pixel AP"}
+
+FULL = "full"
+"""The arm of all real data, where there is one: the ceiling."""
+
+COPY_PASTE = "copy-paste"
+"""The arm of pasted real defects, which anything generated must beat."""

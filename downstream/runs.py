@@ -6,6 +6,8 @@
     weights.safetensors        and model.json: the trained detector
     predictions-val.json       raw predictions, one entry an image
     predictions-test.json
+    predictions-*-val-chosen.json  with `select: both`, those of the val-chosen weights
+    maps-test/<id>.png         localisation: the anomaly maps of test, 8 bit, as squares
     result.json                written last; a folder without it is not finished
 """
 
@@ -16,7 +18,7 @@ import resource
 import shutil
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -131,6 +133,10 @@ def execute(
         raise RunError(f"{run.name} failed: {_sentence(fault)} (see {log})") from fault
     for split, predictions in outcome.predictions.items():
         write_json(run.folder / f"predictions-{split}.json", predictions, indent=None)
+    if outcome.val_chosen is not None:
+        for split, predictions in outcome.val_chosen.predictions.items():
+            path = run.folder / f"predictions-{split}-val-chosen.json"
+            write_json(path, predictions, indent=None)
     result |= {
         "seconds": round(time.monotonic() - started, 2),
         "cpu_seconds": round(_cpu_seconds() - cpu, 2),
@@ -164,6 +170,10 @@ def _train(run: Run, export: Export, config: ExperimentConfig, on_step: OnStep) 
         from downstream.detectors.yolo import train_detector  # ultralytics takes seconds to import
 
         return train_detector(*sides, export.classes, config, run.seed, run.folder, on_step)
+    if run.task == "localisation":
+        from downstream.detectors.unet import train_localiser
+
+        return train_localiser(*sides, export.classes, config, run.seed, run.folder, on_step)
     from downstream.detectors.resnet import class_list, train_classifier
 
     classes = class_list(export.classes, list(export.all_items), config.with_good)
@@ -171,14 +181,7 @@ def _train(run: Run, export: Export, config: ExperimentConfig, on_step: OnStep) 
 
 
 def _measure(run: Run, export: Export, outcome: Outcome, splits: Sequence[Split]) -> dict[str, Any]:
-    """Val first, for the threshold, then test, once, where it is among `splits`."""
-    from downstream.metrics import (
-        choose_threshold,
-        classification_metrics,
-        detection_metrics,
-        f1_at,
-    )
-
+    """The result of a run: its metrics on `splits`, and those of the val-chosen weights, if any."""
     result: dict[str, Any] = {
         "key": run.key,
         "task": run.task,
@@ -192,27 +195,52 @@ def _measure(run: Run, export: Export, outcome: Outcome, splits: Sequence[Split]
         "parameters": outcome.parameters,
         "labels": list(outcome.labels),
         "history": outcome.history,
-        "metrics": {},
+        **_metrics(run.task, export, outcome.predictions, outcome.labels, splits),
     }
-    n = len(outcome.labels)
-    if run.task == "detection":
-        boxes = {split: [i.boxes for i in export.items(split)] for split in splits}
-        result["threshold"] = choose_threshold(outcome.predictions["val"], boxes["val"], n)
-        for split in splits:
-            found = outcome.predictions[split]
-            f1 = f1_at(found, boxes[split], n, result["threshold"])
-            result["metrics"][split] = {
-                **detection_metrics(found, boxes[split], n),
-                "f1": f1["f1"],
-                "f1_per_class": f1["per_class"],
-            }
-        return result
-    for split in splits:
-        rows = outcome.predictions[split]
-        guesses = [max(range(n), key=row["probabilities"].__getitem__) for row in rows]
-        targets = [row["target"] for row in rows]
-        result["metrics"][split] = classification_metrics(targets, guesses, n)
+    if outcome.val_chosen is not None:
+        chosen = outcome.val_chosen
+        found = _metrics(run.task, export, chosen.predictions, outcome.labels, splits)
+        result["val_chosen"] = {"step": chosen.step, **found}
     return result
+
+
+def _metrics(
+    task: Task,
+    export: Export,
+    predictions: Mapping[str, list[dict[str, Any]]],
+    labels: Sequence[str],
+    splits: Sequence[Split],
+) -> dict[str, Any]:
+    """`metrics` by split; for detection val gives the `threshold` first, then all are measured."""
+    from downstream.metrics import (
+        choose_threshold,
+        classification_metrics,
+        detection_metrics,
+        f1_at,
+        localisation_metrics,
+    )
+
+    n = len(labels)
+    if task == "localisation":
+        return {"metrics": {s: localisation_metrics(predictions[s], labels) for s in splits}}
+    metrics: dict[str, Any] = {}
+    if task == "classification":
+        for split in splits:
+            rows = predictions[split]
+            guesses = [max(range(n), key=row["probabilities"].__getitem__) for row in rows]
+            targets = [row["target"] for row in rows]
+            metrics[split] = classification_metrics(targets, guesses, n)
+        return {"metrics": metrics}
+    boxes = {split: [i.boxes for i in export.items(split)] for split in splits}
+    threshold = choose_threshold(predictions["val"], boxes["val"], n)
+    for split in splits:
+        f1 = f1_at(predictions[split], boxes[split], n, threshold)
+        metrics[split] = {
+            **detection_metrics(predictions[split], boxes[split], n),
+            "f1": f1["f1"],
+            "f1_per_class": f1["per_class"],
+        }
+    return {"metrics": metrics, "threshold": threshold}
 
 
 def _hashes(items: list[Item], task: str) -> list[list[str]]:
@@ -222,6 +250,8 @@ def _hashes(items: list[Item], task: str) -> list[list[str]]:
     """
     if task == "classification":
         return [[item.sha256, item.class_name] for item in items]
+    if task == "localisation":
+        return [[item.sha256, item.class_name, item.mask_sha256] for item in items]
     return [[item.sha256, item.label_sha256, sha256_of(item.boxes)] for item in items]
 
 

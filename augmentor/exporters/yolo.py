@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import cv2
+import numpy as np
 import yaml
 
 from augmentor.errors import ExportError
@@ -30,7 +32,7 @@ def write_training(folder: Path, wanted: Wanted) -> None:
     """Fill `folder` with a training export (docs/formats.md)."""
     task = wanted.task
     own_notes = {"segment": (), "detect": (APPROXIMATE,), "classify": (NO_PLACE,)}[task]
-    _write(folder, wanted, task, with_provenance=False)
+    _write(folder, wanted, task, for_training=True)
     content = {
         "schema": 1,
         "name": wanted.name,
@@ -52,13 +54,14 @@ def write_yolo(folder: Path, wanted: Wanted, task: Task) -> None:
         raise ExportError(
             "The images have labels only, no boxes; type `augment export --format folders`."
         )
-    _write(folder, wanted, task, with_provenance=True)
+    _write(folder, wanted, task, for_training=False)
 
 
-def _write(folder: Path, wanted: Wanted, task: Task, with_provenance: bool) -> None:
-    for split in SPLITS:
-        (folder / "images" / split).mkdir(parents=True)
-        (folder / "labels" / split).mkdir(parents=True)
+def _write(folder: Path, wanted: Wanted, task: Task, for_training: bool) -> None:
+    with_masks = for_training and task == "segment"
+    for kind in ("images", "labels", *(["masks"] if with_masks else [])):
+        for split in SPLITS:
+            (folder / kind / split).mkdir(parents=True)
     lines = []
     for item, arms in wanted.items():
         name = image_name(item)
@@ -68,7 +71,11 @@ def _write(folder: Path, wanted: Wanted, task: Task, with_provenance: bool) -> N
         (folder / label).write_text(_label_text(item, wanted, task), encoding="utf-8")
         line = manifest_line(item, arms, wanted.classes)
         line |= {"image": image, "label": label, "sha256": hash_of(item, folder / image)}
-        lines.append(line | ({"provenance": provenance(item)} if with_provenance else {}))
+        if for_training:
+            line["mask"] = _write_mask(folder, item) if with_masks else None
+        else:
+            line["provenance"] = provenance(item)
+        lines.append(line)
     write_lines(folder / "manifest.jsonl", lines)
     # Without `path`, ultralytics takes the folder of the file itself: an export can be moved.
     data = {split: f"images/{split}" for split in SPLITS}
@@ -96,3 +103,18 @@ def _label_text(item: Item, wanted: Wanted, task: Task) -> str:
             polygon = mask_to_polygon(label.mask, (x1, y1))
             lines.append(yolo_line(index, polygon, item.width, item.height))
     return "".join(line + "\n" for line in lines)
+
+
+def _write_mask(folder: Path, item: Item) -> str | None:
+    """Write the union of an image's instances, 0 and 255, full size; its path, or None for a clean
+    image."""
+    if not item.labels:
+        return None
+    union = np.zeros((item.height, item.width), np.uint8)
+    for label in item.labels:
+        x1, y1, x2, y2 = label.box_xyxy
+        assert label.mask is not None  # the task is `segment`, and the label was written above
+        union[y1:y2, x1:x2][label.mask] = 255
+    mask = f"masks/{item.split}/{item.id}.png"
+    (folder / mask).write_bytes(cv2.imencode(".png", union)[1].tobytes())
+    return mask

@@ -26,6 +26,7 @@ from ultralytics.utils import LOGGER, ops
 from downstream.config import ExperimentConfig
 from downstream.dataset import Item
 from downstream.detectors.outcome import OnStep, rate_at
+from downstream.detectors.selection import CHECKS
 from downstream.errors import RunError
 from downstream.metrics import detection_metrics
 
@@ -38,8 +39,6 @@ else:
 CONFIDENCE_FLOOR = 0.001
 MAX_DETECTIONS = 100
 """Per image, as in COCO's evaluation."""
-CHECKS = 10
-"""How often a detector is looked at on val with `select: val`."""
 CALIBRATION = 16
 """Training batches over which the final batch statistics are taken."""
 RAM_FOR_IMAGES = 2 * 2**30
@@ -148,7 +147,7 @@ class Plan:
     ) -> None:
         self.val, self.seed, self.rtdetr, self.on_step = val, seed, rtdetr, on_step
         self.steps, self.batch = config.detection_steps, config.detection_batch
-        self.check = config.select == "val"
+        self.check = config.select != "last"
         self.most_clean = config.detection_most_clean
         self.portion = math.ceil(self.steps / CHECKS)
         self.workers = min(8, os.cpu_count() or 1)

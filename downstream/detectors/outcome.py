@@ -13,6 +13,19 @@ OnStep = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
+class ValChosen:
+    """What the weights that val would have chosen predict, where the last step's are measured.
+
+    Attributes:
+        step: whose weights they are.
+        predictions: as in `Outcome`.
+    """
+
+    step: int
+    predictions: dict[str, list[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
 class Outcome:
     """One finished training.
 
@@ -21,14 +34,17 @@ class Outcome:
         predictions: for `val`, and for `test` where it is measured, one dict an image, in the order
             of the split. Detection:
             `id`, `boxes` (xyxy, pixels of the image), `scores` in [0, 1], `classes`.
-            Classification: `id`, `target`, `probabilities`, over `labels`.
+            Classification: `id`, `target`, `probabilities`, over `labels`. Localisation: `id`,
+            `class`, `score` and the counts of localisation.py.
         from_scratch: no pretrained weights were used.
         weights: what the training started from, in words.
         device: where it ran.
         parameters: how many numbers the model has.
         history: (step, training loss) at about fifty steps.
         selected_step: the step whose weights are measured.
-        labels: class names in the order of the model's outputs.
+        labels: class names in the order of the model's outputs; the defect classes where it only
+            tells defect from sound.
+        val_chosen: with `select: both`, what the val-chosen weights predict.
     """
 
     steps: int
@@ -40,6 +56,7 @@ class Outcome:
     history: list[tuple[int, float]]
     selected_step: int
     labels: tuple[str, ...]
+    val_chosen: ValChosen | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
 

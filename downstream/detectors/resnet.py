@@ -14,18 +14,24 @@ from typing import Any
 import numpy as np
 import torch
 import torchvision
-from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
 from downstream.config import ExperimentConfig
 from downstream.dataset import GOOD, Item
+from downstream.detectors.batches import (
+    MEAN,
+    STD,
+    augment,
+    balanced_batch,
+    normalise,
+    read_square,
+)
 from downstream.detectors.outcome import OnStep, Outcome, pick_device, rate_at, use_bf16
-from downstream.errors import ExportError, RunError
+from downstream.detectors.selection import BestOnVal
+from downstream.errors import RunError
 from downstream.files import write_atomic, write_text
-
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-SHIFT = 0.06
+from downstream.metrics import classification_metrics
 
 
 def class_list(classes: tuple[str, ...], items: list[Item], with_good: bool) -> tuple[str, ...]:
@@ -46,8 +52,9 @@ def train_classifier(
 ) -> Outcome:
     """Train a ResNet on `train` for exactly `config.classification_steps` steps and predict.
 
-    The last step's weights are measured (nothing is chosen), `test` is predicted once. They are
-    saved as `weights.safetensors` beside `model.json`.
+    Which step's weights are measured is `config.select`'s word; with `val` or `both`, ten checks
+    of macro F1 on val choose one (see selection.py). `test` is predicted once they are fixed.
+    Those measured are saved as `weights.safetensors` beside `model.json`.
 
     Args:
         classes: as from `class_list`; images of other classes are left out, on all sides.
@@ -63,13 +70,26 @@ def train_classifier(
     targets = torch.tensor([keep[item.class_name] for item in train])
     model, weights = _build(config, len(classes), seed)
     model = model.to(device).to(memory_format=torch.channels_last)
-    history = _fit(model, pixels, targets, config, seed, device, on_step)
-    predictions = {}
-    for name, items in (("val", val), ("test", test)):
-        if not items:
-            continue
-        chosen = [item for item in items if item.class_name in keep]
-        predictions[name] = _predict(model, chosen, keep, config, device)
+    sides = {
+        name: [item for item in own if item.class_name in keep]
+        for name, own in (("val", val), ("test", test))
+        if own
+    }
+
+    def predict(model: nn.Module, *names: str) -> dict[str, list[dict[str, Any]]]:
+        return {name: _predict(model, sides[name], keep, config, device) for name in names}
+
+    def score(model: nn.Module) -> float:
+        return _macro_f1(predict(model, "val")["val"], len(classes))
+
+    best = BestOnVal(model, config.classification_steps, config.select, score)
+
+    def stepped(done: int, total: int) -> None:
+        best.after_step(done)
+        on_step(done, total)
+
+    history = _fit(model, pixels, targets, config, seed, device, stepped)
+    selected, predictions, val_chosen = best.settle(lambda model: predict(model, *sides))
     _save(model, classes, config, folder)
     return Outcome(
         steps=config.classification_steps,
@@ -79,8 +99,9 @@ def train_classifier(
         device=str(device),
         parameters=sum(p.numel() for p in model.parameters()),
         history=history,
-        selected_step=config.classification_steps,
+        selected_step=selected,
         labels=classes,
+        val_chosen=val_chosen,
     )
 
 
@@ -92,19 +113,8 @@ def load_square(items: list[Item], px: int) -> torch.Tensor:
     """
     stack = torch.empty((len(items), 3, px, px), dtype=torch.uint8)
     for index, item in enumerate(items):
-        try:
-            with Image.open(item.image) as image:
-                small = image.convert("RGB").resize((px, px), Image.Resampling.BILINEAR)
-        except (OSError, ImportError) as fault:  # ultralytics' Image.open asks for a HEIF reader
-            raise ExportError(f"{item.image} can't be read as an image ({fault}).") from None
-        stack[index] = torch.from_numpy(np.asarray(small).copy()).permute(2, 0, 1)
+        stack[index] = torch.from_numpy(read_square(item, px).copy()).permute(2, 0, 1)
     return stack
-
-
-def balanced_batch(by_class: list[np.ndarray], batch: int, rng: np.random.Generator) -> np.ndarray:
-    """Indices of one batch: a class by even chance, then one of its images by even chance."""
-    classes = rng.integers(0, len(by_class), batch)
-    return np.array([rng.choice(by_class[c]) for c in classes])
 
 
 def _fit(
@@ -128,7 +138,7 @@ def _fit(
         for group in optimiser.param_groups:
             group["lr"] = config.classification_lr * rate_at(step, steps, floor=0.0)
         index = balanced_batch(present, config.classification_batch, rng)
-        batch = _augment(pixels[index].to(device), rng)
+        batch = augment(pixels[index].to(device), rng)[0]
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             loss = nn.functional.cross_entropy(model(batch), targets[index].to(device))
         optimiser.zero_grad(set_to_none=True)
@@ -146,30 +156,6 @@ def _fit(
     return history
 
 
-def _augment(batch: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Flips, shift (edges mirrored), contrast and brightness of each image; uint8 to normal."""
-    images = batch.float() / 255
-    n, _, height, width = images.shape
-    most = max(1, round(SHIFT * width))
-    padded = nn.functional.pad(images, (most,) * 4, mode="reflect")
-    out = torch.empty_like(images)
-    for k in range(n):
-        dx, dy = (int(v) for v in rng.integers(0, 2 * most + 1, 2))
-        view = padded[k, :, dy : dy + height, dx : dx + width]
-        flipped = [axis for axis, flip in zip((1, 2), rng.random(2) < 0.5, strict=True) if flip]
-        view = view.flip(flipped) if flipped else view
-        gain, offset = rng.uniform(0.8, 1.2), rng.uniform(-0.1, 0.1)
-        mean = view.mean()
-        out[k] = (view - mean) * gain + mean + offset
-    return _normalise(out.clamp_(0, 1))
-
-
-def _normalise(images: torch.Tensor) -> torch.Tensor:
-    mean = torch.tensor(MEAN, device=images.device).view(1, 3, 1, 1)
-    std = torch.tensor(STD, device=images.device).view(1, 3, 1, 1)
-    return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
-
-
 @torch.no_grad()
 def _predict(
     model: nn.Module,
@@ -184,13 +170,19 @@ def _predict(
     for start in range(0, len(items), size):
         part = items[start : start + size]
         pixels = load_square(part, config.classification_px).to(device).float() / 255
-        shares = model(_normalise(pixels)).float().softmax(dim=1).cpu().double()
+        shares = model(normalise(pixels)).float().softmax(dim=1).cpu().double()
         for item, row in zip(part, shares, strict=True):
             probabilities = row.round(decimals=6).tolist()
             found.append(
                 {"id": item.id, "target": keep[item.class_name], "probabilities": probabilities}
             )
     return found
+
+
+def _macro_f1(rows: list[dict[str, Any]], n_classes: int) -> float:
+    guesses = [int(np.argmax(row["probabilities"])) for row in rows]
+    targets = [row["target"] for row in rows]
+    return float(classification_metrics(targets, guesses, n_classes)["macro_f1"])
 
 
 def _build(config: ExperimentConfig, n_classes: int, seed: int) -> tuple[nn.Module, str | None]:

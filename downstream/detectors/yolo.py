@@ -25,14 +25,14 @@ from ultralytics.utils import LOGGER
 from downstream.config import ExperimentConfig
 from downstream.dataset import Item
 from downstream.detectors.by_step import (
-    CHECKS,
     CONFIDENCE_FLOOR,
     MAX_DETECTIONS,
     ByStep,
     Plan,
     predict,
 )
-from downstream.detectors.outcome import OnStep, Outcome, pick_device, use_bf16
+from downstream.detectors.outcome import OnStep, Outcome, ValChosen, pick_device, use_bf16
+from downstream.detectors.selection import CHECKS
 from downstream.errors import WeightsError
 from downstream.files import write_atomic, write_text
 
@@ -105,12 +105,17 @@ def train_detector(
         overrides["save_dir"] = scratch_dir
         trainer = type(f"ByStep{base.__name__}", (ByStep, base), {})(plan, overrides)
         trainer.train()
-        if trainer.kept is not None:
+        if config.select == "val" and trainer.kept is not None:
             _, selected, model = trainer.kept
         else:
             model, selected = trainer.calibrated(), trainer.done
-        sides = {"val": val, "test": test}
-        predictions = {name: predict(model, trainer, own) for name, own in sides.items() if own}
+        sides = {name: own for name, own in (("val", val), ("test", test)) if own}
+        predictions = {name: predict(model, trainer, own) for name, own in sides.items()}
+        val_chosen = None
+        if config.select == "both" and trainer.kept is not None:
+            _, step, best = trainer.kept
+            chosen = {name: predict(best, trainer, own) for name, own in sides.items()}
+            val_chosen = ValChosen(step, chosen)
     _save(model, classes, source, config, folder)
     outcome = Outcome(
         steps=trainer.done,
@@ -122,6 +127,7 @@ def train_detector(
         history=trainer.history,
         selected_step=selected,
         labels=classes,
+        val_chosen=val_chosen,
     )
     del trainer, model
     gc.collect()

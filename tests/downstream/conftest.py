@@ -33,9 +33,11 @@ def write_export(
     real: int = 8,
     held_out: int = 9,
     seed: int = 0,
+    task: str = "detect",
 ) -> Path:
     """Write an export with `real` real training images, `held_out` in val and in test, and for
-    each arm the given number of synthetic images besides."""
+    each arm the given number of synthetic images besides. With the task `segment` there are
+    masks, which fill the boxes, and the label files hold polygons."""
     rng = np.random.default_rng(seed)
     arms = {"real": 0, "mixed": 12} if arms is None else arms
     lines = []
@@ -52,11 +54,25 @@ def write_export(
             f"{(x2 - x1) / width} {(y2 - y1) / height}\n"
             for c, x1, y1, x2, y2 in boxes
         )
+        mask = None
+        if task == "segment" and boxes:
+            mask = f"masks/{split}/{name}.png"
+            drawn = np.zeros((height, width), np.uint8)
+            for _, x1, y1, x2, y2 in boxes:
+                drawn[y1:y2, x1:x2] = 255
+            (folder / mask).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(drawn).save(folder / mask)
+            text = "".join(
+                f"{c} " + " ".join(f"{x / width} {y / height}" for x in (x1, x2) for y in (y1, y2))
+                + "\n"
+                for c, x1, y1, x2, y2 in boxes
+            )  # fmt: skip
         label.write_text(text)
         record = {
             "id": name,
             "image": str(path.relative_to(folder)),
             "label": str(label.relative_to(folder)),
+            "mask": mask,
             "split": split,
             "kind": "real",
             "generator": None,
@@ -81,7 +97,7 @@ def write_export(
         "schema": 1,
         "name": "blobs",
         "classes": list(CLASSES),
-        "task": "detect",
+        "task": task,
         "arms": list(arms),
         "notes": ["Made by a test."],
     }
