@@ -15,6 +15,7 @@ from augmentor.cli import (
     filters,
     import_,
     loop,
+    predictions,
     review,
     sample,
     sheet,
@@ -41,6 +42,7 @@ app.command("sample")(sample.sample)
 app.command("build")(build.build)
 app.command("review")(review.review)
 app.command("evaluate")(evaluate.evaluate)
+app.command("predictions")(predictions.predictions)
 app.command("loop")(loop.loop)
 app.command("export")(export.export)
 app.command("export-model")(export_model.export_model)

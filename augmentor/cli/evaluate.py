@@ -35,7 +35,20 @@ def evaluate(
         str | None,
         typer.Option(help="Which detector counts: last (step), val (best on val), both."),
     ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            help="Whose settings hold: few-shot (those of augment.yaml), or anomalydiffusion, in a "
+            "project that was imported so. Default: that of the import."
+        ),
+    ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs side by side.")] = None,
+    to_fiftyone: Annotated[
+        bool,
+        typer.Option(
+            "--to-fiftyone", help="Bring the predictions into FiftyOne, as augment predictions."
+        ),
+    ] = False,
     project: ProjectOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,
@@ -44,8 +57,9 @@ def evaluate(
     with command(json, debug) as console:
         from augmentor.workflows.evaluate import evaluate_project
 
+        opened = open_here(project, console)
         evaluated = evaluate_project(
-            open_here(project, console),
+            opened,
             console,
             arms=_listed(arms),
             ratios=_numbers(ratios),
@@ -54,9 +68,16 @@ def evaluate(
             steps=steps,
             jobs=jobs,
             select=select,
+            protocol=protocol,
         )
         console.text(evaluated.table)
         console.text(f"Report: {evaluated.html}  ({evaluated.json})")
+        if to_fiftyone:
+            from augmentor.cli.predictions import show
+            from augmentor.workflows.predictions import bring_predictions
+
+            seed = evaluated.report["seeds"][0]
+            show(console, bring_predictions(opened, console, seed=seed))
         console.result(evaluated.report)
 
 

@@ -7,6 +7,7 @@ from augmentor.fiftyone_io.app import AppSession, launch_app
 from augmentor.fiftyone_io.brain import Embedded, Nearest, show_embeddings
 from augmentor.fiftyone_io.connection import connect, database_status
 from augmentor.fiftyone_io.overview import Overview, overview
+from augmentor.fiftyone_io.predictions import Predicted, show_predictions
 from augmentor.fiftyone_io.register import (
     add_new,
     dataset_exists,
@@ -27,6 +28,7 @@ __all__ = [
     "Nearest",
     "Overview",
     "PoolSample",
+    "Predicted",
     "add_new",
     "chosen_samples",
     "connect",
@@ -43,5 +45,6 @@ __all__ = [
     "register_real",
     "sample_keys",
     "show_embeddings",
+    "show_predictions",
     "with_sources",
 ]

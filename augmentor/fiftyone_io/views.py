@@ -139,9 +139,13 @@ def _sidebar(fo: Any, dataset: Any) -> None:
     def below(*parents: str) -> list[str]:
         return [p for p in schema if p.split(".")[0] in parents and "." in p]
 
+    def above(*starts: str) -> list[str]:
+        return [p for p in schema if p.startswith(starts) and "." not in p]
+
     groups = [
         ("tags", ["tags", "_label_tags"], True),
         ("labels", ["ground_truth", "segmentation", "defect"], True),
+        ("predictions", [*above("pred_", "class_", "eval_"), *below("gain")], True),
         ("scores", below("scores"), True),
         ("review", [*(f"review.{part}" for part in REVIEW), RANK], True),
         ("why", [f"synthetic.{part}" for part in ("verdict", "rule", "reason", "rules")], False),

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from augmentor.errors import ProjectError
+from augmentor.protocols import FEW_SHOT
 from augmentor.workflows.arms import ARMS, MIXED, resolve_arms, write_arms_export
 from augmentor.workflows.build import STAMP
 from augmentor.workflows.project import Project
+from augmentor.workflows.protocols import SETTINGS, protocol_notes, protocol_of
 from augmentor.workflows.reporting import Reporter
 from downstream.config import ExperimentConfig
 from downstream.experiment import run_experiment
@@ -38,6 +40,7 @@ def evaluate_project(
     steps: int | None = None,
     jobs: int | None = None,
     select: str | None = None,
+    protocol: str | None = None,
 ) -> Evaluated:
     """Train detectors on each arm and report what was gained.
 
@@ -48,20 +51,22 @@ def evaluate_project(
         ratios: for each, the arm `mixed@RATIO` besides.
         tasks, seeds, jobs, select: in place of those of augment.yaml.
         steps: optimiser steps of every task, in place of those of augment.yaml.
+        protocol: whose settings hold where neither augment.yaml nor an argument says otherwise;
+            None: that of the split.
 
     Raises:
         ProjectError: nothing was built yet, an arm is not known, or a setting does not fit.
         RunError: a training failed; the report holds the others.
     """
     asked = {"tasks": tasks, "seeds": seeds, "jobs": jobs, "select": select}
+    protocol = protocol_of(project, protocol)
     config = evaluation_config(
-        project, {k: v for k, v in asked.items() if v is not None}, arms, ratios, steps
+        project, {k: v for k, v in asked.items() if v is not None}, arms, ratios, steps, protocol
     )
     resolved = resolve_arms(project, config.arms or ARMS, reporter)
     reporter.say(f"Writing the arms' training sets: {', '.join(resolved)}")
-    export = write_arms_export(
-        project, project.evaluation / "export", resolved, notes=_notes(project)
-    )
+    notes = [*protocol_notes(protocol, config.model_dump()), *_notes(project)]
+    export = write_arms_export(project, project.evaluation / "export", resolved, notes=notes)
     path = run_experiment(
         export,
         project.evaluation,
@@ -78,18 +83,21 @@ def evaluation_config(
     arms: Sequence[str] | None = None,
     ratios: Sequence[float] = (),
     steps: int | None = None,
+    protocol: str = FEW_SHOT,
 ) -> ExperimentConfig:
-    """What augment.yaml says of the evaluation, changed as the options ask.
+    """What augment.yaml says of the evaluation, over a protocol's settings and under the options.
 
     Raises:
         ProjectError: a value does not fit; the sentence says which.
     """
     base = project.config.evaluate
     named = [*(arms or base.arms or ARMS), *(f"{MIXED}@{ratio:g}" for ratio in ratios)]
+    own = {name: getattr(base, name) for name in base.model_fields_set}
     update = {**asked, "arms": tuple(dict.fromkeys(named))}
     if steps is not None:
         update |= {name: steps for name in ExperimentConfig.model_fields if name.endswith("_steps")}
-    return parse({**base.model_dump(), **update}, ExperimentConfig, "evaluate", ProjectError)
+    settings = {**base.model_dump(), **SETTINGS[protocol], **own, **update}
+    return parse(settings, ExperimentConfig, "evaluate", ProjectError)
 
 
 def _notes(project: Project) -> list[str]:
