@@ -13,7 +13,8 @@ INTRO = """\
 # Every key of augment.yaml
 
 `augment import` writes the file with what differs from the defaults; every key can be set there.
-An unknown key is an error that names the nearest known one. Written by
+An unknown key is an error that names the nearest known one. The protocols of `split.protocol` and
+the names that `evaluate.arms` takes stand in [protocols.md](protocols.md). Written by
 `docs/make_configuration.py`; a test keeps it true.
 
 | key | default | what |

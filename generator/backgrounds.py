@@ -44,9 +44,14 @@ class Backgrounds:
     """
 
     def __init__(
-        self, examples: Sequence[DefectExample], reader: ExampleReader, clearance_px: int
+        self,
+        examples: Sequence[DefectExample],
+        reader: ExampleReader,
+        clearance_px: int,
+        own_share: float = 0.0,
     ) -> None:
         self.clearance_px = clearance_px
+        self.own_share = own_share
         self._reader = reader
         self._regions: dict[str, Box | None] = {}
         self._clean = [e for e in examples if e.is_clean]
@@ -66,6 +71,8 @@ class Backgrounds:
     ) -> Surface:
         """Draw a surface.
 
+        With clean images: one of them, or with the probability `own_share` a whole image that
+        holds the class already, with the defects it has; past a quarter of the tries a clean one.
         Without clean images: the largest defect-free rectangle of a random defect image where
         its shorter side is at least `least_region_px`; else the whole image with the defects it
         has. Half of the draws are among images that hold the class, whose surface is the one on
@@ -73,6 +80,9 @@ class Backgrounds:
         above one half prefers whole ones, where a large shape may still fit.
         """
         if self._clean:
+            own = self._own.get(class_name) if late < 0.25 and self.own_share else None
+            if own and rng.random() < self.own_share:
+                return self._whole(own[int(rng.integers(len(own)))])
             example = self._clean[int(rng.integers(len(self._clean)))]
             return Surface(example, ground_of(self._reader.foreground(example)))
         if not self._used:
@@ -89,10 +99,15 @@ class Backgrounds:
             x1, y1, x2, y2 = region
             if min(x2 - x1, y2 - y1) >= least_region_px and foreground[y1:y2, x1:x2].mean() > 0.5:
                 return Surface(example, ground_of(foreground[y1:y2, x1:x2]), region)
+        return self._whole(example)
+
+    def _whole(self, example: DefectExample) -> Surface:
+        """A defect image with the defects it has, which nothing new may touch."""
         taken = self.defects(example)
         size = 2 * self.clearance_px + 1
         wide = cv2.dilate(taken.view(np.uint8), np.ones((size, size), np.uint8)) > 0
-        return Surface(example, ground_of(foreground, wide), None, example.instances)
+        ground = ground_of(self._reader.foreground(example), wide)
+        return Surface(example, ground, None, example.instances)
 
     def _region(self, example: DefectExample) -> Box | None:
         if example.id not in self._regions:

@@ -73,6 +73,13 @@ class PlannerSettings(StrictModel):
         1.4, ge=1, le=4, description="side of the painted window by the defect's longer side"
     )
     least_px: int = Field(64, ge=16, le=1024, description="least side of that window, pixels")
+    own_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the samples painted beside the defects of a real image of the class, "
+        "rather than on a clean one; where there is no clean image, all are painted like that",
+    )
     least_region_px: int = Field(
         96, ge=16, description="least side of a defect-free region used as background, pixels"
     )
@@ -157,7 +164,9 @@ class DraftPlanner:
         self.examples = tuple(sorted(examples, key=lambda e: e.id))
         self.fingerprint = _fingerprint(self.examples, self.classes, settings, working_size)
         self.reader = ExampleReader(settings.cache_mb * 2**20)
-        self._backgrounds = Backgrounds(self.examples, self.reader, settings.clearance_px)
+        self._backgrounds = Backgrounds(
+            self.examples, self.reader, settings.clearance_px, settings.own_share
+        )
         self._shapes: dict[str, _ClassShapes | None] = {}
 
     def plan(self, request: SampleRequest) -> Draft:

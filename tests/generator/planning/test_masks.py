@@ -213,3 +213,24 @@ def test_specks_of_an_annotation_lend_no_shape(tmp_path, write, train):
     settings = PlannerSettings(real_share=1, recombine=0)
     planner = DraftPlanner([*train, spotted, also], ("stain",), settings)
     assert min(planner.plan(request("stain", k)).mask.sum() for k in range(20)) > 100
+
+
+def test_the_share_beside_real_defects_of_the_class_is_kept(train):
+    """Some on a real image of the class, with the defects that it has, the others on clean ones."""
+    planner = DraftPlanner(train, CLASSES, PlannerSettings(own_share=0.5))
+    beside = 0
+    for k in range(40):
+        name = CLASSES[k % 2]
+        draft = planner.plan(request(name, k))
+        if draft.background.is_clean:
+            assert draft.carried_instances == ()
+            continue
+        beside += 1
+        assert name in {i.class_name for i in draft.background.instances}
+        assert draft.carried_instances == draft.background.instances
+        assert draft.background_xyxy is None
+        for instance in draft.carried_instances:
+            x1, y1, x2, y2 = instance.box_xyxy
+            taken = planner.reader.mask(draft.background, instance)
+            assert not (draft.mask[y1:y2, x1:x2] & taken).any()
+    assert 12 <= beside <= 28

@@ -1,0 +1,203 @@
+"""What synthetic defects are worth on real photographs: import, arms, detectors, verdict.
+
+    python benchmarks/gain.py [magnetic-tile|neu-det] [--data DIR] [--home DIR] [--quick]
+
+Twelve real images a class (ten on neu-det), near-identical photographs on one side of the split.
+Every arm is trained with the same steps and seeds; generators and their ratio are compared on val,
+and the aims are judged on test for the arm that val prefers. Killed and repeated, it continues.
+The full study is made for a night on two cores, `--quick` for an hour; a quick one is too short for
+a claim, and says so.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+USUAL_DATA = ROOT.parent / "shared" / "data"
+
+BEFORE = """\
+A throw-away study that this one has to beat (not this project's code; magnetic-tile, 12 images a
+class, 60 % / 40 % split by class, yolo11n from scratch at 256 px, batch 16, one seed, test mAP50):
+
+steps     real  + copy-paste (240)  + 3.8 M inpainting model (240)  all real (about 230)
+  700    0.051               0.142                           0.151                 0.157
+1,600    0.254               0.299                           0.256                 0.430
+"""
+
+MIXES = ("compact@0.8", "compact+copy-paste@0.8")
+"""The arms that val chooses among: those that a generator of ours takes part in."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A study's photographs, and what it aims at: gap closure on test by task."""
+
+    shots: int
+    layout: str
+    tasks: tuple[str, ...]
+    aims: Mapping[str, float] = field(default_factory=dict)
+
+
+DATASETS = {
+    "magnetic-tile": Dataset(
+        12,
+        "pairs",
+        ("detection", "classification", "localisation"),
+        {"detection": 0.8, "classification": 0.5, "localisation": 0.8},
+    ),
+    "neu-det": Dataset(10, "voc", ("detection", "classification")),
+}
+
+FULL: dict[str, Any] = {
+    "seeds": (0, 1, 2),
+    "arms": ("real", "classical@0.8", "copy-paste@0.8", *MIXES, "full"),
+    "detection_steps": 3000,
+    "detection_px": 256,
+    "classification_steps": 900,
+    "classification_px": 128,
+    "localisation_steps": 1500,
+    "select": "both",
+}
+QUICK: dict[str, Any] = {
+    "seeds": (0, 1, 2),
+    "arms": ("real", "copy-paste@0.8", "compact+copy-paste@0.8", "full"),
+    "detection_steps": 500,
+    "detection_px": 160,
+    "classification_steps": 150,
+    "classification_px": 64,
+    "localisation_steps": 200,
+    "localisation_px": 128,
+}
+
+
+def main() -> None:
+    """Run a study and print its table and its aims."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("dataset", nargs="?", choices=DATASETS, default="magnetic-tile")
+    parser.add_argument("--data", type=Path, help="the photographs; default: ../shared/data/NAME")
+    parser.add_argument("--home", type=Path, default=ROOT / "scratch" / "gain")
+    parser.add_argument("--quick", action="store_true", help="an hour instead of a night")
+    parser.add_argument("--tasks", help="comma-separated; default: all that the labels allow")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at once")
+    given = parser.parse_args()
+    data = given.data or USUAL_DATA / given.dataset
+    if not data.is_dir():
+        raise SystemExit(f"error: there is no {data}; name the photographs with: --data DIR")
+    print(describe(given.dataset, given.quick), flush=True)
+    if given.dataset == "magnetic-tile":
+        print(BEFORE, flush=True)
+    began = time.monotonic()
+    home = given.home / f"{given.dataset}{'-quick' if given.quick else ''}"
+    tasks = tuple(given.tasks.split(",")) if given.tasks else None
+    report, table = study(given.dataset, data, home, given.quick, tasks, given.jobs)
+    print("This study, everything measured here:\n")
+    print(table)
+    print(aims(report, DATASETS[given.dataset].aims))
+    spent = report["seconds"]["runs"] / 3600
+    print(f"\nthis call took {(time.monotonic() - began) / 60:.0f} min; all runs {spent:.1f} h")
+
+
+def study(
+    name: str, data: Path, home: Path, quick: bool, tasks: tuple[str, ...] | None, jobs: int
+) -> tuple[dict[str, Any], str]:
+    """Import once, then evaluate; what is finished is not done again."""
+    from augmentor.workflows.evaluate import evaluate_project
+    from augmentor.workflows.importing import import_project
+    from augmentor.workflows.project import (
+        FILE_NAME,
+        SourceConfig,
+        SplitConfig,
+        open_project,
+        save_project,
+    )
+    from downstream.config import ExperimentConfig
+
+    dataset, reporter = DATASETS[name], Lines()
+    if not (home / FILE_NAME).is_file():
+        source = SourceConfig(path=data.absolute(), layout=dataset.layout, on_bad="skip")
+        split = SplitConfig(shots=dataset.shots, group_by="similar")
+        import_project(name, source, split, home, reporter)
+    settings = {**(QUICK if quick else FULL), "tasks": tasks or dataset.tasks, "jobs": jobs}
+    project = open_project(home)
+    config = project.config.model_copy(update={"evaluate": ExperimentConfig(**settings)})
+    project = save_project(home, config)
+    found = evaluate_project(project, reporter)
+    return found.report, found.table
+
+
+class Lines:
+    """Says what happens, with the time, and progress once a minute."""
+
+    def __init__(self) -> None:
+        self._told = 0.0
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        print(f"{time.strftime('%H:%M:%S')}  {text}", flush=True)
+
+    warn = say
+
+    def progress(self, task: str, done: int, total: int, note: str = "") -> None:
+        """Print at most one line a minute."""
+        if time.monotonic() - self._told > 60:
+            self._told = time.monotonic()
+            self.say(f"{task}: {done} of {total} {note}")
+
+
+def aims(report: Mapping[str, Any], wanted: Mapping[str, float]) -> str:
+    """For each task the arm that val prefers, what it closes of the gap on test, and the aim."""
+    lines = ["The mix that val prefers, judged on test:"]
+    for task, metric in report["primary"].items():
+        arms = report["results"].get(task, {})
+        mixes = [arm for arm in MIXES if arm in arms]
+        if not mixes:
+            lines.append(f"- {task}: no mix was measured")
+            continue
+        best = max(mixes, key=lambda arm: arms[arm]["val"][metric]["mean"])
+        lines.append(f"- {task}: {best}, {closure(report, task, best)}; {aim(wanted.get(task))}")
+        for baseline, gaps in (report.get("differences_to") or {}).items():
+            gap = gaps.get(task, {}).get(best, {}).get(metric)
+            if gap is not None:
+                interval = f"{gap['difference']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}]"
+                lines.append(f"  against {baseline}: {interval}, {gap['verdict']}")
+    return "\n".join(lines)
+
+
+def closure(report: Mapping[str, Any], task: str, arm: str) -> str:
+    """The share of the gap between `real` and `full` that an arm closes, in words."""
+    found = report.get("closure", {}).get(task, {}).get(arm)
+    if not found or found.get("value") is None:
+        why = (found or {}).get("why", "it was not measured")
+        return f"closure not defined ({why})"
+    return f"closes {found['value']:.0%} [{found['low']:.0%}, {found['high']:.0%}] of the gap"
+
+
+def aim(share: float | None) -> str:
+    """The aim, in words."""
+    return "no aim is set" if share is None else f"the aim is {share:.0%}"
+
+
+def describe(name: str, quick: bool) -> str:
+    """What is run, where, and at which commit."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
+    ).stdout.strip()
+    kind = "QUICK study, too short for a claim" if quick else "study"
+    settings = json.dumps(QUICK if quick else FULL)
+    load = os.getloadavg()[0]
+    return (
+        f"{kind} on {name}, commit {commit or 'unknown'}, {time.strftime('%d %B %Y')}\n"
+        f"{platform.machine()}, {os.cpu_count()} cores, load {load:.1f} at the start\n{settings}\n"
+    )
+
+
+if __name__ == "__main__":
+    main()
