@@ -11,6 +11,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from downstream.names import PER_CLASS_TITLES
+
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 MARKERS = ("s", "o", "^", "D", "v", "P", "X")
 WIDTH_IN = 7.6
@@ -24,7 +26,7 @@ def style(index: int) -> tuple[str, str]:
 def arms_plot(report: Mapping[str, Any], task: str, metric: str, title: str) -> str:
     """Every seed's value of the primary metric, arm by arm, with their mean."""
     arms = _arms(report, task)
-    figure, axes = _figure(0.9 + 0.36 * len(arms))
+    figure, axes = new_figure(0.9 + 0.36 * len(arms))
     for row, arm in enumerate(arms):
         colour, marker = style(report["arms"].index(arm))
         each = report["results"][task][arm]["metrics"][metric]
@@ -44,7 +46,7 @@ def forest_plot(report: Mapping[str, Any], task: str, metric: str, title: str) -
     gaps = report["differences"][task]
     arms = [arm for arm in report["arms"] if arm in gaps]
     rows = ["all classes", *report["results"][task][arms[0]]["labels"]]
-    figure, axes = _figure(1.0 + len(rows) * (0.16 + 0.17 * len(arms)))
+    figure, axes = new_figure(1.0 + len(rows) * (0.16 + 0.17 * len(arms)))
     for k, arm in enumerate(arms):
         colour, marker = style(report["arms"].index(arm))
         shift = (k - (len(arms) - 1) / 2) * 0.8 / max(1, len(arms))
@@ -52,7 +54,7 @@ def forest_plot(report: Mapping[str, Any], task: str, metric: str, title: str) -
             each = gaps[arm].get(metric) if row == 0 else gaps[arm]["per_class"].get(label)
             if each is None:
                 continue
-            sure = each["verdict"] != "no evidence"
+            sure = each["verdict"] in ("helps", "hurts")
             axes.plot([each["low"], each["high"]], [row + shift] * 2, color=colour, lw=1.4)
             axes.plot(
                 each["difference"], row + shift, marker, color=colour, ms=6,
@@ -61,7 +63,7 @@ def forest_plot(report: Mapping[str, Any], task: str, metric: str, title: str) -
     axes.axvline(0, color="#555555", lw=0.9, ls="--")
     axes.axhline(0.5, color="#bbbbbb", lw=0.6)
     _rows(axes, rows)
-    per_class = "AP50" if task == "detection" else "F1"
+    per_class = PER_CLASS_TITLES[task]
     axes.set_xlabel(
         f"difference to {report['baseline']}: {title}, and {per_class} of each class "
         "(filled: evidence; hollow: none)"
@@ -73,7 +75,7 @@ def forest_plot(report: Mapping[str, Any], task: str, metric: str, title: str) -
 
 def loss_plot(report: Mapping[str, Any], task: str) -> str:
     """Training loss by step, seed by seed: has the training levelled off?"""
-    figure, axes = _figure(2.3)
+    figure, axes = new_figure(2.3)
     named: set[str] = set()
     for run in report["runs"]:
         if run["task"] != task or "history" not in run:
@@ -128,7 +130,8 @@ def to_svg(figure: Figure, name: str) -> str:
     return re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", text)
 
 
-def _figure(height: float) -> tuple[Figure, Axes]:
+def new_figure(height: float) -> tuple[Figure, Axes]:
+    """A figure of the page's width, with one pair of axes in its style; `height` in inches."""
     figure = Figure(figsize=(WIDTH_IN, height), layout="constrained")
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,8 +1,8 @@
 """From finished runs to report.json, to a table, and to a page.
 
-`report.json`, schema 1:
+`report.json`, schema 2:
 
-- `schema`: 1
+- `schema`: 2
 - `name`, `export`: of the export, and its folder
 - `verdict`: a sentence or two: which arm helps which task, and by how much, or that none does
 - `classes`, `tasks`, `arms`, `seeds`: what was compared; `baseline` is the arm that all others are
@@ -11,18 +11,41 @@
   `by_class` (image-level), `instances` (boxes)
 - `primary`: by task, the metric that the verdict is about
 - `results`: by task, then arm:
-  - `metrics`: by name `mean`, `std` over seeds (null for one seed), `per_seed`; on test
+  - `metrics`: by name `mean`, `std` over seeds (null for one seed), `per_seed`; on test; and, but
+    for F1, the interval `low`, `high` of the mean
   - `val`: the same on val
-  - `per_class`: by class, mean over seeds of AP50 (detection) or F1; null where test has none
+  - `per_class`: by class, mean over seeds of AP50 (detection), F1, or pixel AP over the class's
+    images and all good ones (localisation); null where test has none
   - `labels`, `seeds` (those that finished), `thresholds` (detection, by seed),
-    `confusion_matrix` (classification, summed over seeds, rows are the truth)
+    `confusion_matrix` (classification, summed over seeds, rows are the truth), `defect_share`
+    (localisation: the share of defect pixels on test, which is chance)
+  - `val_chosen` (with `select: both`): `steps` by seed, `metrics` (on test) and `val` of the
+    weights that val would have chosen
 - `differences`: by task, then arm other than the baseline, then metric: `difference`, `low`,
-  `high`, `p`, `verdict`; under `per_class` the same and `p_holm`, corrected across classes
-- `runs`: task, arm, seed, key, folder, `state` (`done`, `reused`, `failed`), seconds, steps,
-  `history` (step, loss)
+  `high`, `p`, `verdict` (`helps`, `hurts`, `no evidence`, or `no verdict` below 3 seeds); under
+  `per_class` the same and `p_holm`, corrected across classes
+- `differences_to`: the same by baseline: `real`, and `copy-paste` where there is that arm
+- `closure`: by task, then arm: `value`, `low`, `high` of (arm - real) / (full - real) in the
+  primary metric, or null and a `reason`
+- `power`: by task, or null: `spread` of a difference to the baseline from seed to seed, the error
+  that the test `images` bring, the `smallest` difference that they can show, and the seeds `needed`
+  by difference (null: the test images are too few)
+- `levelled`: by task, then arm, where it is known: `levelled`, `before`, `after` (on val), `steps`
+  at which they were taken, `by` (`checks` of one training, or `shorter runs`)
+- `curves`: by task, then arm, then class: precision on test at recalls 0, 0.01 .. 1
+- `misses`: by task, or null: see misses.py
+- `hashes`: of what each split holds: `train` by arm, `val`, `test`
+- `runs`: task, arm, seed, key, folder, `state` (`done`, `reused`, `failed`), steps, `history`
+  (step, loss), `seconds` on the clock, `cpu_seconds`, `gpu_seconds` (in which it held a GPU)
 - `failed`: sentences, one a failed run
 - `settings`, `versions`, `machine`: all that was set, what it ran with, processors
 - `seconds`: `total` of this call, `runs` summed over all runs, also those of earlier calls
+- `costs`: of all runs of a task and an arm: `runs`, `seconds`, `cpu`, `gpu`
+- `extras`: what whoever asked for the experiment knows besides: `sheets` (title, path of a
+  picture), `removed` (generator, rule, number of samples), `steps` (name, seconds, ... of what came
+  before)
+- `headline`: the verdict in one sentence; `findings`: by task, sentences on copy-paste, the
+  gap to all real data, power
 - `notes`: what a reader must know: from scratch, few seeds, few images of a class, ...
 """
 
@@ -33,13 +56,17 @@ from typing import Any
 
 import numpy as np
 
-from downstream.comparison import compare
 from downstream.config import BASELINE, PRIMARY, ExperimentConfig
 from downstream.dataset import Export
-from downstream.names import METRICS, PER_CLASS, PER_CLASS_TITLES, TITLES
+from downstream.evidence import costs, evidence, gpu_seconds, hashes
+from downstream.findings import findings
+from downstream.names import METRICS, PER_CLASS
 from downstream.page import render_html
+from downstream.report_file import SCHEMA
 from downstream.runs import Run, versions
-from downstream.verdict import signed, verdict_sentence
+from downstream.statistics import LEAST_SEEDS
+from downstream.table import format_table
+from downstream.verdict import headline, verdict_sentence
 
 __all__ = ["build_report", "format_table", "render_html"]
 
@@ -58,6 +85,7 @@ def build_report(
     reused: set[str],
     notes: Sequence[str],
     seconds: float,
+    extras: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Gather runs into a report.
 
@@ -70,21 +98,30 @@ def build_report(
         reused: keys of the runs that were done before.
         notes: sentences to begin the notes with.
         seconds: how long this call took.
+        extras: what the experiment itself can't know: `sheets`, `removed`, `steps`; see above.
     """
     arms = list(config.arms or export.arms)
     baseline = BASELINE if BASELINE in arms else None
     done = [run for run in runs if run.key in results]
     summary: dict[str, Any] = {}
-    differences: dict[str, Any] = {}
+    told: dict[str, Any] = {}
     for task in config.tasks:
         summary[task] = {}
         for arm in arms:
             own = [results[run.key] for run in done if (run.task, run.arm) == (task, arm)]
             if own:
                 summary[task][arm] = _summarise(task, own)
-        differences[task] = compare(export, config, task, done, results, baseline)
+        told[task] = evidence(export, config, task, done, results)
+        for arm, own in told[task].pop("intervals").items():
+            for name, (low, high) in own.items():
+                summary[task][arm]["metrics"][name] |= {"low": low, "high": high}
+    bases = list(dict.fromkeys(base for each in told.values() for base in each["differences_to"]))
+    differences_to = {
+        base: {task: told[task]["differences_to"].get(base, {}) for task in config.tasks}
+        for base in bases
+    }
     report = {
-        "schema": 1,
+        "schema": SCHEMA,
         "name": export.name,
         "export": str(export.folder),
         "classes": list(export.classes),
@@ -99,7 +136,13 @@ def build_report(
             "test": export.counts(export.items("test")),
         },
         "results": summary,
-        "differences": differences,
+        "differences": differences_to.get(BASELINE, {task: {} for task in config.tasks}),
+        "differences_to": differences_to,
+        **{
+            name: {task: told[task][name] for task in config.tasks}
+            for name in ("closure", "power", "levelled", "curves", "misses")
+        },
+        "hashes": hashes(export, arms),
         "runs": [_run_line(run, results, failed, reused) for run in runs],
         "failed": [failed[run.key] for run in runs if run.key in failed],
         "settings": config.model_dump(mode="json"),
@@ -109,57 +152,14 @@ def build_report(
             "total": round(seconds, 1),
             "runs": round(sum(results[run.key]["seconds"] for run in done), 1),
         },
+        "costs": costs(runs, results),
+        "extras": {"sheets": [], "removed": [], "steps": [], **(extras or {})},
     }
     report["notes"] = [*notes, *export.notes, *_notes(export, config, done, results)]
     report["verdict"] = verdict_sentence(report)
+    report["headline"] = headline(report)
+    report["findings"] = findings(report)
     return report
-
-
-def format_table(report: Mapping[str, Any]) -> str:
-    """The results as markdown that also reads well in a terminal."""
-    parts = [str(report["verdict"]), ""]
-    for task in report["tasks"]:
-        arms = report["results"].get(task, {})
-        if not arms:
-            parts += [f"**{task}**: no run finished.", ""]
-            continue
-        names = METRICS[task]
-        primary = report["primary"][task]
-        head = ["arm", "real", "synthetic", *(TITLES[m] for m in names)]
-        head += [f"{TITLES[primary]} against real", "verdict"]
-        order = [arm for arm in report["arms"] if arm in arms]
-        rows = [_table_row(report, task, arm, names, primary) for arm in order]
-        seeds = len(report["seeds"])
-        parts += [f"**{task}** on test, mean of {seeds} seed{'s' * (seeds != 1)}", ""]
-        parts += [_markdown(head, rows), ""]
-        kind = PER_CLASS_TITLES[task]
-        labels = arms[order[0]]["labels"]
-        rows = [[arm, *(_number(arms[arm]["per_class"][c]) for c in labels)] for arm in order]
-        parts += [_markdown([f"{kind} by class", *labels], rows), ""]
-    if report["notes"]:
-        parts += [*(f"- {note}" for note in report["notes"]), ""]
-    return "\n".join(parts).rstrip() + "\n"
-
-
-def _table_row(
-    report: Mapping[str, Any], task: str, arm: str, names: Sequence[str], primary: str
-) -> list[str]:
-    counts, each = report["counts"]["train"][arm], report["results"][task][arm]
-    row = [arm, str(counts["real"]), str(counts["synthetic"])]
-    row += [_number(each["metrics"][name]["mean"]) for name in names]
-    gap = report["differences"].get(task, {}).get(arm, {}).get(primary)
-    return [*row, *((signed(gap), gap["verdict"]) if gap else ("", ""))]
-
-
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[k]) for row in [head, *rows]) for k in range(len(head))]
-    lines = [head, ["-" * width for width in widths], *rows]
-    return "\n".join(
-        "| "
-        + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        + " |"
-        for line in lines
-    )
 
 
 def _summarise(task: str, own: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -176,14 +176,25 @@ def _summarise(task: str, own: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
     if task == "detection":
         result["thresholds"] = [each["threshold"] for each in own]
-    else:
+    elif task == "classification":
         matrices = [each["metrics"]["test"]["confusion_matrix"] for each in own]
         result["confusion_matrix"] = np.sum(matrices, axis=0).tolist()
+    else:
+        result["defect_share"] = own[0]["metrics"]["test"]["defect_share"]
+    chosen = [each["val_chosen"] for each in own if "val_chosen" in each]
+    if chosen:
+        result["val_chosen"] = {
+            "steps": [each["step"] for each in chosen],
+            "metrics": {name: _spread(chosen, "test", name) for name in METRICS[task]},
+            "val": {name: _spread(chosen, "val", name) for name in METRICS[task]},
+        }
     return result
 
 
 def _spread(own: Sequence[dict[str, Any]], split: str, name: str) -> dict[str, Any]:
     values = [each["metrics"][split][name] for each in own]
+    if None in values:  # such as an image AUROC where the split has no good image
+        return {"mean": None, "std": None, "per_seed": values}
     std = float(np.std(values, ddof=1)) if len(values) > 1 else None
     return {"mean": float(np.mean(values)), "std": std, "per_seed": values}
 
@@ -203,7 +214,8 @@ def _run_line(
     result = results[run.key]
     kept = ("seconds", "cpu_seconds", "steps", "selected_step", "weights", "device", "history")
     state = "reused" if run.key in reused else "done"
-    return line | {"state": state} | {name: result[name] for name in kept}
+    line |= {"state": state} | {name: result[name] for name in kept}
+    return line | {"gpu_seconds": gpu_seconds(result)}
 
 
 def _notes(
@@ -216,10 +228,15 @@ def _notes(
             "One seed alone: the intervals hold the chance of the test images and not that of the "
             "training, so they are far too narrow."
         )
+    elif seeds < LEAST_SEEDS:
+        notes.append(
+            f"{seeds} seeds: no verdict is given below {LEAST_SEEDS}. The intervals hold the "
+            "chance of so few trainings and are therefore very wide."
+        )
     elif seeds < 5:
         notes.append(
-            f"{seeds} seeds: the intervals are weak, since so few trainings hardly show how much "
-            "one differs from the next; five or more seeds are better."
+            f"{seeds} seeds: the intervals are wide, since so few trainings hardly show how much "
+            "one differs from the next; five or more seeds narrow them."
         )
     for task in config.tasks:
         own = [results[run.key] for run in done if run.task == task]
@@ -241,6 +258,13 @@ def _notes(
             f"{config.classification_batch} images, resized to a square of "
             f"{config.classification_px} px, in every arm."
         )
+    if "localisation" in config.tasks:
+        notes.append(
+            f"Localisers (U-Net, focal loss) took {config.localisation_steps} steps of "
+            f"{config.localisation_batch} images in every arm. Images are resized to a square of "
+            f"{config.localisation_px} px, and all metrics are those of the pixels of that square; "
+            "an image's score is the maximum of its map averaged over 21 x 21 px."
+        )
     test = export.counts(export.items("test"))
     counted = test["by_class"] if export.task == "classify" else test["instances"]
     assert isinstance(counted, dict)
@@ -248,7 +272,3 @@ def _notes(
     if few:
         notes.append(f"Few defects on test, so wide intervals: {', '.join(few)}.")
     return notes
-
-
-def _number(value: float | None) -> str:
-    return "none" if value is None else f"{value:.3f}"

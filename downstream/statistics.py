@@ -1,8 +1,9 @@
 """Is an arm better than the baseline, and how sure is that?
 
 Seeds and test images are both resampled (a hierarchical bootstrap), and every resample is given to
-all arms alike, so what is judged is the paired difference. With few seeds the resampling can't
-know how much training noise there is; two seeds give intervals that are too narrow.
+all arms alike, so what is judged is the paired difference. Of few seeds such resampling sees too
+little of the noise of the training, so Student's interval over the seeds' differences stands
+beside it, and the wider of the two counts, on either side (docs/adr/0006).
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,10 +11,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from scipy import stats
 
 from downstream.matching import Boxes, ClassMatches, average_precision, match
 
-Verdict = Literal["helps", "no evidence", "hurts"]
+Verdict = Literal["helps", "no evidence", "hurts", "no verdict"]
+
+LEAST_SEEDS = 3
+"""Below this there are differences and intervals, but no verdict."""
 
 
 @dataclass(frozen=True)
@@ -31,17 +36,26 @@ class Resamples:
 
 @dataclass(frozen=True)
 class Difference:
-    """An arm minus the baseline: the value on the test split as it is, the interval, and the
-    two-sided bootstrap p-value of no difference."""
+    """An arm minus the baseline.
+
+    Attributes:
+        value: on the split as it is, mean over the seeds.
+        low, high: the interval.
+        p: two-sided, of no difference.
+        seeds: how many it rests on.
+    """
 
     value: float
     low: float
     high: float
     p: float
+    seeds: int = LEAST_SEEDS
 
     @property
     def verdict(self) -> Verdict:
-        """What the interval says: it must exclude zero."""
+        """What the interval says: it must exclude zero, and rest on `LEAST_SEEDS`."""
+        if self.seeds < LEAST_SEEDS:
+            return "no verdict"
         if self.low > 0:
             return "helps"
         return "hurts" if self.high < 0 else "no evidence"
@@ -121,29 +135,44 @@ def over_seeds(values: np.ndarray, seeds: np.ndarray) -> np.ndarray:
 
 
 def difference(
-    arm: np.ndarray, base: np.ndarray, point: float, confidence: float
+    arm: np.ndarray, base: np.ndarray, per_seed: np.ndarray, confidence: float
 ) -> Difference | None:
-    """Percentile interval of the paired difference.
+    """The paired difference with its interval: the wider, on either side, of two.
+
+    The percentiles of the hierarchical bootstrap know the chance of the images. Student's interval
+    over the seeds' differences knows the chance of the training, however few seeds there are.
 
     Args:
-        arm: (B,) the arm's metric on each resample.
+        arm: (B,) the arm's metric on each resample of images and seeds.
         base: (B,) the baseline's, on the same resamples.
-        point: the difference on the test split as it is, mean over seeds.
+        per_seed: (S,) the difference of each seed on the split as it is.
         confidence: coverage, such as 0.95.
 
     Returns:
-        None where no resample has a value for both.
+        None where no resample, or no seed, has a value for both.
     """
     gaps = (arm - base)[~np.isnan(arm - base)]
-    if not len(gaps) or np.isnan(point):
+    each = per_seed[~np.isnan(per_seed)]
+    if not len(gaps) or not len(each):
         return None
+    low, high, p = _percentiles(gaps, confidence)
+    if len(each) > 1:
+        # without any spread the interval is a point, which scipy gives as NaN
+        of_seeds = stats.ttest_1samp(each, 0.0) if np.ptp(each) else None
+        if of_seeds is not None:
+            student = of_seeds.confidence_interval(confidence)
+            low, high = min(low, float(student.low)), max(high, float(student.high))
+            p = max(p, float(of_seeds.pvalue))
+    return Difference(float(each.mean()), low, high, p, len(each))
+
+
+def _percentiles(gaps: np.ndarray, confidence: float) -> tuple[float, float, float]:
     tail = (1 - confidence) / 2
     low, high = np.quantile(gaps, [tail, 1 - tail])
     # The share of resamples on the far side of zero, counting the sample itself (Davison and
     # Hinkley 1997, 4.11), so that it is never 0.
     side = min((gaps <= 0).sum(), (gaps >= 0).sum())
-    p = min(1.0, 2 * (side + 1) / (len(gaps) + 1))
-    return Difference(float(point), float(low), float(high), float(p))
+    return float(low), float(high), float(min(1.0, 2 * (side + 1) / (len(gaps) + 1)))
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
@@ -159,6 +188,6 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 
 def corrected_verdict(each: Difference, adjusted_p: float, confidence: float) -> Verdict:
     """The verdict on one class among several, by its Holm-adjusted p-value."""
-    if adjusted_p >= 1 - confidence or each.verdict == "no evidence":
+    if each.verdict in ("helps", "hurts") and adjusted_p >= 1 - confidence:
         return "no evidence"
-    return "helps" if each.value > 0 else "hurts"
+    return each.verdict

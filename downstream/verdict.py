@@ -3,10 +3,16 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from downstream.names import TITLES
+from downstream.config import BASELINE
+from downstream.names import FULL, TITLES
+from downstream.statistics import LEAST_SEEDS
 
 LEARNED_MAP50 = 0.02
 """A detector under this has not learned to detect; arms are not compared then."""
+
+LEARNED_PIXEL_AP = 0.05
+"""A localiser whose pixel AP is not above chance, which is the share of defect pixels on test, by
+this share of what is left to 1 has not learned to localise."""
 
 
 def verdict_sentence(report: Mapping[str, Any]) -> str:
@@ -24,21 +30,97 @@ def verdict_sentence(report: Mapping[str, Any]) -> str:
                 f"{report['settings'][f'{task}_steps']} steps, so train longer."
             )
             continue
-        by_verdict: dict[str, list[str]] = {"helps": [], "hurts": [], "no evidence": []}
+        by_verdict: dict[str, list[str]] = {
+            name: [] for name in ("helps", "hurts", "no evidence", "no verdict")
+        }
         for arm in report["arms"]:
-            if metric in gaps.get(arm, {}):
+            if metric in gaps.get(arm, {}) and is_synthetic(arm):
                 gap = gaps[arm][metric]
                 by_verdict[gap["verdict"]].append(f"{arm} {signed(gap)}")
         sentences += _task_sentences(task, TITLES[metric], report["baseline"], by_verdict)
         worse = [
             f"{label} ({arm})"
             for arm, each in gaps.items()
+            if is_synthetic(arm)
             for label, gap in each["per_class"].items()
             if gap["verdict"] == "hurts"
         ]
         if worse:
             sentences.append(f"Classes that {task} got worse at: {', '.join(worse)}.")
+        sentences += _rising(report, task)
+        lower = _lower(gaps, metric)
+        if lower:
+            sentences.append(f"Lower, though within chance: {', '.join(lower)}.")
     return " ".join(sentences) or "There is nothing to compare."
+
+
+def headline(report: Mapping[str, Any]) -> str:
+    """The verdict in one sentence, with every class that got worse."""
+    parts, worse = [], []
+    for task, metric in report["primary"].items():
+        gaps = report["differences"].get(task, {})
+        if not gaps:
+            continue
+        if not _learned(report, task):
+            parts.append(f"{task} was not learned by any arm")
+            continue
+        told: dict[str, list[str]] = {}
+        for arm in report["arms"]:
+            if metric in gaps.get(arm, {}) and is_synthetic(arm):
+                told.setdefault(gaps[arm][metric]["verdict"], []).append(arm)
+        said = [
+            f"{verb} {' and '.join(told[name])}"
+            for name, verb in (("helps", "helped by"), ("hurts", "hurt by"))
+            if name in told
+        ]
+        if said:
+            parts.append(f"{task} is {' and '.join(said)}")
+        elif "no verdict" in told:
+            parts.append(f"there is no verdict on {task} below {LEAST_SEEDS} seeds")
+        elif told:
+            parts.append(f"nothing is shown to help {task}")
+        worse += [
+            f"{label} ({task}, {arm})"
+            for arm, each in gaps.items()
+            if is_synthetic(arm)
+            for label, gap in each["per_class"].items()
+            if gap["verdict"] == "hurts"
+        ]
+    if worse:
+        parts.append(f"worse than before: {', '.join(worse)}")
+    text = "; ".join(parts) or "there is nothing to compare"
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def is_synthetic(arm: str) -> bool:
+    """Whether an arm adds something to real images, by its name; `full` and `real:K` don't."""
+    return arm not in (BASELINE, FULL) and not arm.startswith(f"{BASELINE}:")
+
+
+def _rising(report: Mapping[str, Any], task: str) -> list[str]:
+    """A warning where more steps would still lift an arm: short trainings flatter many images."""
+    found = report["levelled"].get(task, {})
+    rising = [arm for arm, each in found.items() if not each["levelled"]]
+    if not rising:
+        return []
+    named = FULL if FULL in rising else rising[0]
+    before, after = (found[named][name] for name in ("before", "after"))
+    return [
+        f"{task.capitalize()} has not levelled off: {', '.join(rising)} still rose on val "
+        f"({named}: {before:.3f} at step {found[named]['steps'][0]}, {after:.3f} at "
+        f"{found[named]['steps'][1]}), so train longer before a gain is claimed."
+    ]
+
+
+def _lower(gaps: Mapping[str, Any], metric: str) -> list[str]:
+    """Classes that an arm which helps has a lower value of, without evidence."""
+    return [
+        f"{label} ({arm} {gap['difference']:+.3f})"
+        for arm, each in gaps.items()
+        if is_synthetic(arm) and each.get(metric, {}).get("verdict") == "helps"
+        for label, gap in each["per_class"].items()
+        if gap["verdict"] == "no evidence" and gap["difference"] < 0
+    ]
 
 
 def _task_sentences(
@@ -49,6 +131,12 @@ def _task_sentences(
         if by_verdict[name]:
             listed = "; ".join(by_verdict[name])
             sentences.append(f"{task.capitalize()} {verb} {listed} ({title} against {baseline}).")
+    few = "; ".join(by_verdict["no verdict"])
+    if few:
+        sentences.append(
+            f"No verdict on {task} below {LEAST_SEEDS} seeds: {few} ({title} against {baseline}); "
+            f"take more with --seeds {LEAST_SEEDS}."
+        )
     open_ones = "; ".join(by_verdict["no evidence"])
     if open_ones and sentences:
         sentences.append(f"No evidence either way: {open_ones}.")
@@ -61,11 +149,16 @@ def _task_sentences(
 
 
 def _learned(report: Mapping[str, Any], task: str) -> bool:
-    """Whether any arm is better than a detector that knows nothing: `LEARNED_MAP50` at least, or a
-    balanced accuracy above chance by a tenth of what is left."""
+    """Whether any arm is better than a detector that knows nothing: `LEARNED_MAP50` at least, a
+    balanced accuracy above chance by a tenth of what is left, or a pixel AP above chance (the
+    share of defect pixels) by `LEARNED_PIXEL_AP` of what is left."""
     arms = report["results"][task].values()
     if task == "detection":
         return any(arm["metrics"]["map50"]["mean"] >= LEARNED_MAP50 for arm in arms)
+    if task == "localisation":
+        chance = max(arm["defect_share"] for arm in arms)
+        floor = chance + LEARNED_PIXEL_AP * (1 - chance)
+        return any(arm["metrics"]["pixel_ap"]["mean"] >= floor for arm in arms)
     chance = 1 / max(len(arm["labels"]) for arm in arms)
     floor = chance + 0.1 * (1 - chance)
     return any(arm["metrics"]["balanced_accuracy"]["mean"] >= floor for arm in arms)

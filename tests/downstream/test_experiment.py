@@ -56,7 +56,7 @@ def test_both_tasks_end_to_end(blobs: Path, tmp_path: Path) -> None:
     config = ExperimentConfig(**{**SETTINGS, "seeds": 1})
     path = run_experiment(blobs, tmp_path, config, on_progress=lambda *each: told.append(each))
     report = read_report(path)
-    assert path == tmp_path / "report.json" and report["schema"] == 1
+    assert path == tmp_path / "report.json" and report["schema"] == 2
     assert report["arms"] == ["real", "mixed"] and report["baseline"] == "real"
     assert report["counts"]["train"]["mixed"]["synthetic"] == 12
     assert [run["state"] for run in report["runs"]] == ["done"] * 4

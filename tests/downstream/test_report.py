@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from downstream.findings import findings
 from downstream.page import render_html
 from downstream.report import format_table
-from downstream.verdict import verdict_sentence
+from downstream.verdict import headline, verdict_sentence
 
 
 def metric(mean: float) -> dict[str, Any]:
@@ -52,7 +53,7 @@ def report() -> dict[str, Any]:
     }
     none = {"macro_f1": gap(0.02, 0.05, "no evidence"), "per_class": {}}
     made = {
-        "schema": 1,
+        "schema": 2,
         "name": "plates & <i>tiles</i>",
         "export": "somewhere",
         "verdict": "",
@@ -71,10 +72,19 @@ def report() -> dict[str, Any]:
             "detection": detection,
             "classification": dict.fromkeys(("mixed", "copy-paste"), none),
         },
+        "closure": {}, "power": {}, "levelled": {}, "curves": {}, "misses": {},
+        "hashes": {"train": dict.fromkeys(arms, "a1"), "val": "b2", "test": "c3"},
+        "costs": [
+            {"task": "detection", "arm": "real", "runs": 2, "seconds": 6.0, "cpu": 9.0, "gpu": 0.0}
+        ],
+        "extras": {
+            "sheets": [], "steps": [{"name": "build", "seconds": 33.5, "cpu_seconds": 60.25}],
+            "removed": [{"generator": "compact", "rule": "realism", "number": 12}],
+        },
         "runs": [
             {
                 "task": task, "arm": name, "seed": seed, "key": "k", "folder": "runs/x",
-                "state": "done", "seconds": 3.0, "cpu_seconds": 5.0, "steps": 20,
+                "state": "done", "seconds": 3.0, "cpu_seconds": 5.0, "gpu_seconds": 0.0, "steps": 20,
                 "selected_step": 20, "weights": "random", "device": "cpu",
                 "history": [[k, 5 - k / 10] for k in range(1, 21)],
             }
@@ -90,7 +100,12 @@ def report() -> dict[str, Any]:
         "seconds": {"total": 1.0, "runs": 36.0},
         "notes": ["2 seeds: the intervals are weak."],
     }  # fmt: skip
-    made["verdict"] = verdict_sentence(made)
+    made["differences_to"] = {
+        "real": made["differences"],
+        "copy-paste": {"detection": {"mixed": {"map50": gap(0.04, 0.05, "no evidence")}}},
+    }
+    made["verdict"], made["headline"] = verdict_sentence(made), headline(made)
+    made["findings"] = findings(made)
     return made
 
 

@@ -1,0 +1,48 @@
+"""Reading report.json: light, so that whoever only looks at reports loads no torch."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from downstream.errors import DownstreamError
+
+SCHEMA = 2
+"""Of report.json; report.py says what it holds. Schema 1 knew one baseline and no intervals of the
+noise of the training."""
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """Read a report that `run_experiment` wrote.
+
+    Args:
+        path: report.json, or a folder that holds it, itself or in `evaluation`.
+
+    Raises:
+        DownstreamError: it isn't there, or isn't a report of this schema.
+    """
+    path = find_report(path)
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as fault:
+        raise DownstreamError(
+            f"{path} can't be read as a report: {fault}; write one: augment evaluate"
+        ) from None
+    schema = report.get("schema") if isinstance(report, dict) else None
+    if schema == SCHEMA:
+        return dict(report)
+    if schema == 1:
+        raise DownstreamError(
+            f"{path} is of schema 1, which an older version wrote, and {SCHEMA} is read; evaluate "
+            "again, which uses finished runs that are still valid: augment evaluate"
+        )
+    raise DownstreamError(
+        f"{path} is not a report of schema {SCHEMA} but of {schema!r}; write one: augment evaluate"
+    )
+
+
+def find_report(path: Path) -> Path:
+    """report.json itself, or where it lies in a project's, or an evaluation's, folder."""
+    if not path.is_dir():
+        return path
+    places = [path / "evaluation" / "report.json", path / "report.json"]
+    return next((place for place in places if place.is_file()), places[0])
