@@ -54,6 +54,7 @@ def evaluate(
     debug: DebugOption = False,
 ) -> None:
     """Train detectors on each arm and report the gain over real images alone."""
+    more = _numbers(ratios)
     with command(json, debug) as console:
         from augmentor.workflows.evaluate import evaluate_project
 
@@ -62,7 +63,7 @@ def evaluate(
             opened,
             console,
             arms=_listed(arms),
-            ratios=_numbers(ratios),
+            ratios=more,
             tasks=_listed(tasks),
             seeds=seeds,
             steps=steps,

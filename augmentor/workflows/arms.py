@@ -9,7 +9,7 @@
 | `synthetic` | the synthetic images of the built dataset alone |
 | `classical` | `real`, and as many images of each class as `mixed` adds, made by albumentations |
 | `copy-paste` | `real`, and as many of each class as `mixed` adds: pasted real defects |
-| `mixed@R` | `real`, and synthetic ones in the project's shares up to ratio R |
+| `mixed@R` | `real`, and synthetic ones in the shares of the built dataset up to ratio R |
 | `classical@R`, `copy-paste@R` | `real`, and as many of those as ratio R asks for |
 | `NAME@R`, `NAME+NAME@R` | `real`, and synthetic ones of these generators, in equal shares |
 
@@ -17,13 +17,14 @@ Ratio 1 leaves the real defect images out. The two baselines stay what anybody w
 on what their images look like beside real ones judges them. Every arm has the same clean images.
 """
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from augmentor.classical import NAME as CLASSICAL
 from augmentor.classical import write_classical_pool
 from augmentor.decisions import Standing
 from augmentor.errors import ProjectError
@@ -32,6 +33,17 @@ from augmentor.items import PoolSample
 from augmentor.mixing import MixPlan, check_sources, plan_mix
 from augmentor.records_io import load_records
 from augmentor.splits import shot_order
+from augmentor.workflows.arm_names import (
+    ARMS,
+    CLASSICAL,
+    COPY_PASTE,
+    FULL,
+    MIXED,
+    REAL,
+    SYNTHETIC,
+    ArmName,
+    parse_arm,
+)
 from augmentor.workflows.build import STAMP, choose, pool_samples
 from augmentor.workflows.decisions import hand_decisions, logged_decisions
 from augmentor.workflows.generators import (
@@ -48,15 +60,8 @@ from generator.baselines import BASELINES
 from generator.files import read_lines
 from generator.records import SyntheticDefect
 
-REAL, FULL, MIXED, SYNTHETIC, COPY_PASTE = "real", "full", "mixed", "synthetic", "copy-paste"
-ARMS = (REAL, CLASSICAL, COPY_PASTE, MIXED)
-"""What is compared where nobody asks for anything else."""
-
-GRAMMAR = (
-    "an arm is real, classical, copy-paste, mixed, synthetic, full, real:K (K real defect images "
-    "a class), or mixed@R, classical@R, GENERATOR@R, GENERATOR+GENERATOR@R with a ratio R above 0 "
-    "and up to 1"
-)
+__all__ = ["ARMS", "COPY_PASTE", "MIXED", "REAL", "Arm", "parse_arm", "resolve_arms"]
+__all__ += ["write_arms_export"]
 
 
 @dataclass(frozen=True)
@@ -72,40 +77,6 @@ class Arm:
     real: frozenset[str]
     samples: tuple[PoolSample, ...] = ()
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class ArmName:
-    """An arm's name, taken apart: `parts` are its generators, or one word of the grammar."""
-
-    name: str
-    parts: tuple[str, ...]
-    ratio: float | None = None
-    shots: int | None = None
-
-
-def parse_arm(name: str) -> ArmName:
-    """Take an arm's name apart.
-
-    Raises:
-        ProjectError: it does not keep to the grammar.
-    """
-    if name in (*ARMS, FULL, SYNTHETIC):
-        return ArmName(name, (name,))
-    head, colon, number = name.partition(":")
-    if colon and head == REAL and number.isdecimal() and int(number) > 0:
-        return ArmName(name, (REAL,), shots=int(number))
-    head, _, number = name.rpartition("@")
-    try:
-        ratio = float(number)
-    except ValueError:
-        ratio = -1.0
-    parts = tuple(part.strip() for part in head.split("+"))
-    alone = set(parts) & {MIXED, CLASSICAL}
-    closed = set(parts) & {REAL, FULL, SYNTHETIC, ""}
-    if not 0 < ratio <= 1 or closed or (alone and len(parts) > 1) or len(set(parts)) < len(parts):
-        raise ProjectError(f"There is no arm {name!r}: {GRAMMAR}.")
-    return ArmName(name, parts, ratio=ratio)
 
 
 def resolve_arms(project: Project, names: Sequence[str], reporter: Reporter) -> dict[str, Arm]:
@@ -197,7 +168,9 @@ class _Resolver:
         if asked.ratio is None:
             return self._named(asked.parts[0])
         shares = dict.fromkeys(asked.parts, 1 / len(asked.parts))
-        plan = self._plan(asked.ratio, self.project.shares if asked.parts == (MIXED,) else shares)
+        if asked.parts == (MIXED,):
+            shares = self._mixing.get("generators", self.project.shares)
+        plan = self._plan(asked.ratio, shares)
         real = self.clean if asked.ratio == 1 else self.real
         if asked.parts in ((CLASSICAL,), (COPY_PASTE,)):
             numbers: Counter[str] = Counter()
@@ -234,9 +207,8 @@ class _Resolver:
 
     def _plan(self, ratio: float, shares: Mapping[str, float]) -> MixPlan:
         config = self.project.config
-        return plan_mix(
-            self.train, ratio, classes=config.classes, balance=config.mix.balance, shares=shares
-        )
+        balance = self._mixing.get("balance", config.mix.balance)
+        return plan_mix(self.train, ratio, classes=config.classes, balance=balance, shares=shares)
 
     def _mix(self, plan: MixPlan) -> list[PoolSample]:
         pools: dict[str, list[SyntheticDefect]] = {}
@@ -282,6 +254,12 @@ class _Resolver:
         sentence = f"The arm {name} has {len(samples)} synthetic images instead of {wanted}."
         self.reporter.warn(f"{sentence} See what the rules remove: augment filters report")
         return (sentence,)
+
+    @cached_property
+    def _mixing(self) -> dict[str, Any]:
+        """How the built dataset was mixed, as options of `augment build` may have said; else {}."""
+        stamp = self.project.dataset / STAMP
+        return dict(json.loads(stamp.read_text())["summary"]) if stamp.is_file() else {}
 
     @cached_property
     def _standing(self) -> dict[str, Standing]:
