@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from augmentor.errors import ProjectError
 from augmentor.workflows.project import Project
 from augmentor.workflows.reporting import Reporter
-from downstream.experiment import read_report
+from downstream.report_file import read_report
 
 if TYPE_CHECKING:
     from downstream.onnx import Exported

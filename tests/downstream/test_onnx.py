@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from downstream.config import ExperimentConfig
+from downstream.dataset import read_export
 from downstream.detectors.networks import build_network, load_network
 from downstream.errors import OnnxError
 from downstream.experiment import run_experiment
@@ -27,6 +28,7 @@ from downstream.onnx_check import (
 from downstream.predict import MOST_DETECTIONS, load_model, read_image, to_square
 
 TINY = ExperimentConfig(
+    tasks=["detection", "classification", "localisation"],
     seeds=1,
     arms=["mixed"],
     detection_steps=40,
@@ -35,48 +37,66 @@ TINY = ExperimentConfig(
     classification_steps=20,
     classification_px=40,
     classification_batch=12,
+    localisation_steps=20,
+    localisation_px=64,
+    localisation_batch=6,
+    localisation_width=8,
     precision="fp32",
+    bootstrap_samples=100,
     device="cpu",
 )
-TASKS = ("detection", "classification")
+TASKS = TINY.tasks
 
 
-@pytest.fixture(scope="session")
-def trained(blobs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+@pytest.fixture(scope="module")
+def trained(masked: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Folders of finished runs, by task."""
     out = tmp_path_factory.mktemp("trained")
-    report = json.loads(run_experiment(blobs, out, TINY).read_text())
+    report = json.loads(run_experiment(masked, out, TINY).read_text())
     return {line["task"]: out / line["folder"] for line in report["runs"]}
 
 
-@pytest.fixture(scope="session")
-def exported(trained: dict[str, Path], blobs: Path, tmp_path_factory: pytest.TempPathFactory):
+@pytest.fixture(scope="module")
+def exported(trained: dict[str, Path], masked: Path, tmp_path_factory: pytest.TempPathFactory):
     """What `export_onnx` returned, by task."""
     out = tmp_path_factory.mktemp("exported")
     return {
         task: export_onnx(
-            folder, out / f"{task}.onnx", measured_images(folder, blobs, 64), repeats=5
+            folder, out / f"{task}.onnx", measured_images(folder, masked, 64), repeats=5
         )
         for task, folder in trained.items()
     }
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_the_file_gives_what_the_run_recorded(task: str, exported, trained, blobs: Path) -> None:
+def test_the_file_gives_what_the_run_recorded(task: str, exported, trained, masked: Path) -> None:
     """Every test image, through the file alone, against predictions-test.json."""
     path = exported[task].path
     rows = json.loads((trained[task] / "predictions-test.json").read_text())
     model = load_model(path)
     assert len(rows) == 9
     for row in rows:
-        found = model.predict(blobs / f"images/test/{row['id']}.png")
+        found = model.predict(masked / f"images/test/{row['id']}.png")
         if task == "classification":
             np.testing.assert_allclose(found["probabilities"], row["probabilities"], atol=2e-6)
+            continue
+        if task == "localisation":
+            assert found["score"] == pytest.approx(row["score"], abs=2e-6)
             continue
         assert row["boxes"] and len(found["boxes"]) == len(row["boxes"])
         assert found["classes"] == row["classes"]
         np.testing.assert_allclose(found["scores"], row["scores"], atol=2e-5)
         np.testing.assert_allclose(found["boxes"], row["boxes"], atol=0.02)
+
+
+def test_the_map_is_the_one_that_was_recorded(exported, trained, masked: Path) -> None:
+    model = load_model(exported["localisation"].path)
+    for item in read_export(masked).items("test"):
+        square, _ = to_square(read_image(item.image), model.card)
+        with Image.open(trained["localisation"] / f"maps-test/{item.id}.png") as picture:
+            kept = np.asarray(picture) / 255
+        np.testing.assert_allclose(model.run(square[None])["map"][0], kept, atol=0.51 / 255)
+        assert model.predict(item.image)["map"].shape == (item.height, item.width)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -92,15 +112,15 @@ def test_what_is_reported(task: str, exported) -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_any_number_of_images_at_once(task: str, exported, blobs: Path) -> None:
+def test_any_number_of_images_at_once(task: str, exported, masked: Path) -> None:
     model = load_model(exported[task].path)
-    images = sorted((blobs / "images/test").glob("*.png"))
+    images = sorted((masked / "images/test").glob("*.png"))
     squares, _ = load_squares(images, model)
-    (name,) = model.names
-    together = model.run(squares)[name]
-    assert len(together) == 9
+    together = model.run(squares)
+    assert {len(value) for value in together.values()} == {9}
     for k, square in enumerate(squares):
-        np.testing.assert_allclose(model.run(square[None])[name][0], together[k], atol=1e-3)
+        for name, value in model.run(square[None]).items():
+            np.testing.assert_allclose(value[0], together[name][k], atol=1e-3)
 
 
 def test_metadata_says_how_to_use_the_file(exported) -> None:
@@ -148,11 +168,11 @@ def test_suppression_equals_ultralytics() -> None:
 
 
 @pytest.mark.parametrize("name", ["yolo26n", "yolov8n"])
-def test_other_heads(name: str, blobs: Path, tmp_path: Path) -> None:
+def test_other_heads(name: str, masked: Path, tmp_path: Path) -> None:
     """Other heads, with random weights; yolo26's gives boxes of negative size."""
     network = random_network(name)
     model = load_model(write(network, tmp_path), threads=1)
-    images = sorted((blobs / "images/test").glob("*.png"))[:4]
+    images = sorted((masked / "images/test").glob("*.png"))[:4]
     parity = check_parity(network, model, images)
     assert parity.fault == "" and parity.found > 20
     rows = reference(network, load_squares(images, model)[0])["detections"]
@@ -191,7 +211,7 @@ def write(network, folder: Path) -> Path:
 
 
 def test_a_file_that_differs_is_not_left_behind(
-    trained, blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained, masked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One weight of the graph is changed between export and check, as a faulty exporter would."""
     import downstream.onnx as module
@@ -206,11 +226,11 @@ def test_a_file_that_differs_is_not_left_behind(
     monkeypatch.setattr(module, "to_onnx", faulty)
     folder, out = trained["classification"], tmp_path / "out.onnx"
     with pytest.raises(OnnxError, match=r"differs from the original \(probabilities by"):
-        export_onnx(folder, out, measured_images(folder, blobs, 64), repeats=2)
+        export_onnx(folder, out, measured_images(folder, masked, 64), repeats=2)
     assert not list(tmp_path.iterdir())
 
 
-def test_other_weights_are_noticed(trained, exported, blobs: Path, tmp_path: Path) -> None:
+def test_other_weights_are_noticed(trained, exported, masked: Path, tmp_path: Path) -> None:
     """The file of one network is no match for another, nor for its predictions."""
     folder = trained["detection"]
     state = load_file(folder / "weights.safetensors")
@@ -223,7 +243,7 @@ def test_other_weights_are_noticed(trained, exported, blobs: Path, tmp_path: Pat
         (other / name).write_bytes((folder / name).read_bytes())
     save_file(state, other / "weights.safetensors")
     model = load_model(exported["detection"].path)
-    measured = measured_images(other, blobs, 64)
+    measured = measured_images(other, masked, 64)
     assert check_parity(load_network(other), model, [path for path, _ in measured]).fault
     for _, row in measured:
         row["scores"] = [score * 0.9 for score in row["scores"]]
@@ -241,13 +261,12 @@ def test_detections_are_paired_whatever_their_order() -> None:
     assert compare_detections(a, np.zeros((3, 6)))[2] == 2
 
 
-def test_images_are_squared_as_in_training(exported, blobs: Path) -> None:
+def test_images_are_squared_as_in_training(exported, masked: Path) -> None:
     """The bytes that a network sees are those of ultralytics' datasets and of the classifier's."""
-    from downstream.dataset import read_export
     from downstream.detectors.by_step import MAX_DETECTIONS, _label, _YoloDataset
     from downstream.detectors.resnet import load_square
 
-    items = read_export(blobs).items("test")
+    items = read_export(masked).items("test")
     assert len({item.width > item.height for item in items}) == 2, "lying and standing images"
     card = load_model(exported["classification"].path).card
     ours = [to_square(read_image(item.image), card)[0] for item in items]
@@ -272,9 +291,9 @@ def test_images_are_squared_as_in_training(exported, blobs: Path) -> None:
         assert place.scale == pytest.approx((gain_x, gain_y)) and place.offset == tuple(pad)
 
 
-def test_refusals(trained, blobs: Path, tmp_path: Path) -> None:
+def test_refusals(trained, masked: Path, tmp_path: Path) -> None:
     folder = trained["classification"]
-    measured = measured_images(folder, blobs, 3)
+    measured = measured_images(folder, masked, 3)
     assert len(measured) == 3
     foreign = tmp_path / "mine.onnx"
     foreign.write_bytes(b"not ours")
@@ -286,7 +305,7 @@ def test_refusals(trained, blobs: Path, tmp_path: Path) -> None:
     with pytest.raises(OnnxError, match="no detector that was exported here"):
         load_model(foreign)
     with pytest.raises(OnnxError, match=r"is not finished; finish it: augment evaluate"):
-        measured_images(tmp_path, blobs, 3)
+        measured_images(tmp_path, masked, 3)
     unknown = tmp_path / "unknown"
     unknown.mkdir()
     (unknown / "result.json").write_text("{}")
@@ -304,15 +323,15 @@ def test_other_images_than_those_measured_are_refused(trained, make_export, tmp_
         measured_images(trained["detection"], other, 64)
 
 
-def test_our_own_file_is_replaced(trained, exported, blobs: Path, tmp_path: Path) -> None:
+def test_our_own_file_is_replaced(trained, exported, masked: Path, tmp_path: Path) -> None:
     out = tmp_path / "again.onnx"
     out.write_bytes(exported["detection"].path.read_bytes())
     folder = trained["classification"]
-    export_onnx(folder, out, measured_images(folder, blobs, 2), repeats=2)
+    export_onnx(folder, out, measured_images(folder, masked, 2), repeats=2)
     assert load_model(out).card.task == "classification"
 
 
-def test_predicting_needs_no_torch(exported, blobs: Path) -> None:
+def test_predicting_needs_no_torch(exported, masked: Path) -> None:
     import subprocess
     import sys
 
@@ -321,7 +340,7 @@ def test_predicting_needs_no_torch(exported, blobs: Path) -> None:
         "print(load_model(Path(sys.argv[1])).predict(Path(sys.argv[2])));"
         "assert not {'torch', 'ultralytics'} & set(sys.modules)"
     )
-    image = blobs / "images/test/test0.png"
+    image = masked / "images/test/test0.png"
     done = subprocess.run(
         [sys.executable, "-c", code, str(exported["detection"].path), str(image)],
         capture_output=True, text=True,
