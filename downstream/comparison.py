@@ -157,8 +157,8 @@ def intervals(measured: Measured) -> dict[str, dict[str, tuple[float, float]]]:
                 continue
             drawn = over_seeds(values[:, 1:], rows)
             own = difference(drawn, np.zeros(len(drawn)), values[:, 0], measured.config.confidence)
-            if own is not None:
-                found[arm][name] = (own.low, own.high)
+            if own is not None:  # Student's knows nothing of the bounds of a metric
+                found[arm][name] = (max(0.0, own.low), min(1.0, own.high))
     return found
 
 

@@ -100,6 +100,8 @@ def _example(
         )
         if task == "classification":
             text = f"{said['guess']} {said['share']:.2f}; right in {said['found']:.0%} of the seeds"
+        if sides and sides[0]["picture"] == picture:
+            picture = None  # a classifier draws nothing, so once is enough
         sides.append({"arm": seen[side], "picture": picture, "text": text})
     return {"class": each["class"], "id": each["id"], "sides": sides}
 

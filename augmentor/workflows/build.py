@@ -14,6 +14,7 @@ from augmentor.filters import HAND, count_decisions, count_rejections
 from augmentor.items import PoolSample
 from augmentor.mixing import Mix, MixPlan, check_sources, mixed_records, plan_mix, select
 from augmentor.records_io import load_records
+from augmentor.workflows.costs import spent
 from augmentor.workflows.decisions import hand_decisions
 from augmentor.workflows.generators import (
     Maker,
@@ -144,10 +145,11 @@ def write_dataset(
     stamp = project.dataset / STAMP
     if _done(stamp, key) and fiftyone_io.dataset_exists(project.mixed_name):
         return Built(project.dataset, {**summary, "unchanged": True})
-    _write(project, records, mix, summary, reporter)
-    reporter.say(f"Registering them in FiftyOne ({project.mixed_name})")
-    _register(project, records, mix, pools, summary)
-    fiftyone_io.mirror(project.mixed_name, standing)
+    with spent(project, "write the dataset"):
+        _write(project, records, mix, summary, reporter)
+        reporter.say(f"Registering them in FiftyOne ({project.mixed_name})")
+        _register(project, records, mix, pools, summary)
+        fiftyone_io.mirror(project.mixed_name, standing)
     write_json(stamp, {"key": key, "summary": summary})
     return Built(project.dataset, {**summary, "unchanged": False})
 

@@ -10,6 +10,7 @@ from augmentor.errors import ProjectError
 from augmentor.protocols import FEW_SHOT
 from augmentor.workflows.arms import ARMS, MIXED, resolve_arms, write_arms_export
 from augmentor.workflows.build import STAMP
+from augmentor.workflows.costs import read_costs, spent
 from augmentor.workflows.project import Project
 from augmentor.workflows.protocols import SETTINGS, protocol_notes, protocol_of
 from augmentor.workflows.reporting import Reporter
@@ -66,12 +67,14 @@ def evaluate_project(
     resolved = resolve_arms(project, config.arms or ARMS, reporter)
     reporter.say(f"Writing the arms' training sets: {', '.join(resolved)}")
     notes = [*protocol_notes(protocol, config.model_dump()), *_notes(project)]
-    export = write_arms_export(project, project.evaluation / "export", resolved, notes=notes)
+    with spent(project, "write the arms"):
+        export = write_arms_export(project, project.evaluation / "export", resolved, notes=notes)
     path = run_experiment(
         export,
         project.evaluation,
         config,
         on_progress=lambda task, done, total: reporter.progress(task, done, total),
+        extras=report_extras(project),
     )
     report = json.loads(path.read_text())
     return Evaluated(report, format_table(report), path, path.with_suffix(".html"))
@@ -98,6 +101,22 @@ def evaluation_config(
         update |= {name: steps for name in ExperimentConfig.model_fields if name.endswith("_steps")}
     settings = {**base.model_dump(), **SETTINGS[protocol], **own, **update}
     return parse(settings, ExperimentConfig, "evaluate", ProjectError)
+
+
+def report_extras(project: Project) -> dict[str, Any]:
+    """What a report shows besides: pictures of what was trained on, what the filters removed, and
+    what came before the evaluation with its cost (`extras` in downstream/report.py)."""
+    stamp, sheet = project.dataset / STAMP, project.dataset / "sheet.png"
+    removed = json.loads(stamp.read_text())["summary"]["rejections"] if stamp.is_file() else {}
+    return {
+        "sheets": [("Real and synthetic, class by class", str(sheet))] if sheet.is_file() else [],
+        "removed": [
+            {"generator": name, "rule": rule, "number": number}
+            for name, rules in removed.items()
+            for rule, number in rules.items()
+        ],
+        "steps": read_costs(project),
+    }
 
 
 def _notes(project: Project) -> list[str]:

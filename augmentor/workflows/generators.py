@@ -12,6 +12,7 @@ from augmentor.decisions import Standing
 from augmentor.filters import apply_decisions, apply_rules
 from augmentor.records_io import load_records
 from augmentor.splits import check_no_leak
+from augmentor.workflows.costs import spent
 from augmentor.workflows.project import Project
 from augmentor.workflows.recipes import open_recipe
 from augmentor.workflows.reporting import Reporter
@@ -68,20 +69,21 @@ def train_recipe(project: Project, recipe: Recipe, reporter: Reporter) -> tuple[
         f"Training {recipe.name} on {defects} defect and {len(examples) - defects} clean images "
         f"of the train split, into {folder}"
     )
-    train(
-        recipe,
-        examples,
-        config.classes,
-        folder,
-        seed=config.seed,
-        on_step=lambda done, total, loss: reporter.progress(
-            f"Training {recipe.name}", done, total, f"loss {loss:.3f}"
-        ),
-        on_stage=lambda stage, moving: reporter.say(
-            f"Stage {stage.name}: {moving:,} trainable parameters"
-        ),
-        on_note=reporter.say,
-    )
+    with spent(project, f"train {recipe.name}"):
+        train(
+            recipe,
+            examples,
+            config.classes,
+            folder,
+            seed=config.seed,
+            on_step=lambda done, total, loss: reporter.progress(
+                f"Training {recipe.name}", done, total, f"loss {loss:.3f}"
+            ),
+            on_stage=lambda stage, moving: reporter.say(
+                f"Stage {stage.name}: {moving:,} trainable parameters"
+            ),
+            on_note=reporter.say,
+        )
     return folder, True
 
 
@@ -168,16 +170,17 @@ def sample(
     on_sample: Callable[[SyntheticDefect], None],
 ) -> list[SyntheticDefect]:
     """Make `requests`, except those that the pool holds already; judged by the rules of today."""
-    made = sample_pool(
-        maker.painter,
-        maker.planner,
-        requests,
-        project.pool(maker.name),
-        composite=composite,
-        judge=partial(judge, rules=project.config.filters.mask),
-        feather_px=project.config.feather_px,
-        on_sample=on_sample,
-    )
+    with spent(project, f"sample {maker.name}"):
+        made = sample_pool(
+            maker.painter,
+            maker.planner,
+            requests,
+            project.pool(maker.name),
+            composite=composite,
+            judge=partial(judge, rules=project.config.filters.mask),
+            feather_px=project.config.feather_px,
+            on_sample=on_sample,
+        )
     return _judged(project, maker, made)
 
 

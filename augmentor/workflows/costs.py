@@ -1,0 +1,62 @@
+"""What each step of a project has cost: a ledger beside augment.yaml, a line for each time that a
+step did something, so that a report can add up what a result took."""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from augmentor.workflows.project import Project
+from generator.files import read_lines
+
+LEDGER = "costs.jsonl"
+LEAST_S = 1.0
+"""Shorter ones are not written down: they found their work done."""
+
+
+@contextmanager
+def spent(project: Project, step: str) -> Iterator[None]:
+    """Write down what the body took, even where it ends in an error; one killed leaves no line."""
+    started, before = time.monotonic(), _cpu_seconds()
+    try:
+        yield
+    finally:
+        seconds = time.monotonic() - started
+        if seconds >= LEAST_S:
+            line = {
+                "name": step,
+                "seconds": round(seconds, 1),
+                "cpu_seconds": round(_cpu_seconds() - before, 1),
+                # in which this process held a GPU, however busy it was
+                "gpu_seconds": round(seconds, 1) if _holds_gpu() else 0.0,
+            }
+            with (project.folder / LEDGER).open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(line) + "\n")
+
+
+def read_costs(project: Project) -> list[dict[str, Any]]:
+    """By step, in the order of their first lines: `name`, `times`, `seconds`, `cpu_seconds`,
+    `gpu_seconds`, added up."""
+    path = project.folder / LEDGER
+    steps: dict[str, dict[str, Any]] = {}
+    for line in read_lines(path) if path.is_file() else []:
+        step = steps.setdefault(line["name"], {"name": line["name"], "times": 0})
+        step["times"] += 1
+        for kind in ("seconds", "cpu_seconds", "gpu_seconds"):
+            step[kind] = round(step.get(kind, 0.0) + line[kind], 1)
+    return list(steps.values())
+
+
+def _cpu_seconds() -> float:
+    own, children = (
+        resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+
+
+def _holds_gpu() -> bool:
+    torch = sys.modules.get("torch")
+    return bool(torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized())
