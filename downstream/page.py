@@ -87,7 +87,7 @@ def _examples(report: Mapping[str, Any], task: str, out: Path) -> dict[str, Any]
 def _example(
     seen: Mapping[str, Any], task: str, each: Mapping[str, Any], export: Path, out: Path
 ) -> dict[str, Any] | None:
-    sides = []
+    sides: list[dict[str, Any]] = []
     for side in ("base", "arm"):
         said = each[side]
         picture = example_picture(export, out, each, said)

@@ -16,6 +16,7 @@ from augmentor.cli import (
     import_,
     loop,
     predictions,
+    report,
     review,
     sample,
     sheet,
@@ -47,6 +48,7 @@ app.command("loop")(loop.loop)
 app.command("export")(export.export)
 app.command("export-model")(export_model.export_model)
 app.command("sheet")(sheet.sheet)
+app.add_typer(report.app)
 app.add_typer(filters.app)
 app.add_typer(decisions.app)
 app.add_typer(weights.app)

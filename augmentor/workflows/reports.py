@@ -1,0 +1,58 @@
+"""Reports that were written: where they lie, and two of them side by side."""
+
+import os
+import sys
+import webbrowser
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from augmentor.errors import ProjectError
+from augmentor.workflows.project import Project
+from downstream.compare_reports import Compared, compare_reports, title
+from downstream.report_file import read_report
+from downstream.verdict import signed
+
+__all__ = ["Opened", "compare_written", "gain_text", "open_report", "title"]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A report's page, and whether a browser was told to show it."""
+
+    path: Path
+    shown: bool
+
+
+def open_report(project: Project) -> Opened:
+    """Show the project's report.html in the browser, where there is a screen for one.
+
+    Raises:
+        ProjectError: nothing was evaluated yet.
+    """
+    path = project.evaluation / "report.html"
+    if not path.is_file():
+        raise ProjectError(f"There is no report in {project.evaluation} yet: augment evaluate")
+    return Opened(path, has_screen() and webbrowser.open(path.as_uri()))
+
+
+def has_screen() -> bool:
+    """Whether a browser could be seen: on Linux a display server must be there."""
+    if sys.platform in ("darwin", "win32"):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def compare_written(a: Path, b: Path) -> tuple[Compared, tuple[dict[str, Any], dict[str, Any]]]:
+    """Two reports side by side; each is a report.json, or a folder in which one lies.
+
+    Raises:
+        DownstreamError: one of them can't be read.
+    """
+    reports = (read_report(a), read_report(b))
+    return compare_reports(*reports), reports
+
+
+def gain_text(gap: Any) -> str:
+    """A difference with interval and verdict; empty without one."""
+    return f"{signed(gap)} {gap['verdict']}" if gap else ""
