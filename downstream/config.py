@@ -42,7 +42,7 @@ class ExperimentConfig(BaseModel):
         "not even opened, which is how `augment loop` makes its choices",
     )
     seeds: tuple[int, ...] = Field(
-        (0, 1),
+        (0, 1, 2),
         min_length=1,
         description="one training per arm, task and seed; a plain number n stands for 0 .. n-1",
     )

@@ -195,6 +195,7 @@ def _measure(run: Run, export: Export, outcome: Outcome, splits: Sequence[Split]
         "parameters": outcome.parameters,
         "labels": list(outcome.labels),
         "history": outcome.history,
+        "checks": outcome.checks,
         **_metrics(run.task, export, outcome.predictions, outcome.labels, splits),
     }
     if outcome.val_chosen is not None:

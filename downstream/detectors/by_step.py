@@ -174,6 +174,7 @@ class ByStep(_Trainer):
         self.plan = plan
         self.done = 0
         self.history: list[tuple[int, float]] = []
+        self.checks: list[tuple[int, float]] = []
         self.kept: tuple[float, int, torch.nn.Module] | None = None
         super().__init__(overrides=overrides)
         self.add_callback("on_train_start", ByStep._prepare)
@@ -259,6 +260,7 @@ class ByStep(_Trainer):
         predictions = predict(model, self, self.plan.val)
         targets = [item.boxes for item in self.plan.val]
         score = detection_metrics(predictions, targets, len(self.plan.data["names"]))["map"]
+        self.checks.append((self.done, float(score)))
         if self.kept is None or score > self.kept[0]:
             self.kept = (score, self.done, model)
         return {"val/map": score}, score

@@ -45,6 +45,7 @@ class Outcome:
         labels: class names in the order of the model's outputs; the defect classes where it only
             tells defect from sound.
         val_chosen: with `select: both`, what the val-chosen weights predict.
+        checks: (step, score on val) of each look at val, where `select` asks for any.
     """
 
     steps: int
@@ -57,6 +58,7 @@ class Outcome:
     selected_step: int
     labels: tuple[str, ...]
     val_chosen: ValChosen | None = None
+    checks: list[tuple[int, float]] = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)
 
 

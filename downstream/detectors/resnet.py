@@ -102,6 +102,7 @@ def train_classifier(
         selected_step=selected,
         labels=classes,
         val_chosen=val_chosen,
+        checks=best.checks,
     )
 
 

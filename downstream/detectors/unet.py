@@ -154,6 +154,7 @@ def train_localiser(
         selected_step=selected,
         labels=classes,
         val_chosen=val_chosen,
+        checks=best.checks,
     )
 
 

@@ -128,6 +128,7 @@ def train_detector(
         selected_step=selected,
         labels=classes,
         val_chosen=val_chosen,
+        checks=trainer.checks,
     )
     del trainer, model
     gc.collect()
