@@ -1,39 +1,9 @@
 """Killed at any moment, continued by the same command, with the files of an undisturbed run."""
 
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
-from helpers import tree_hashes
-
-AUGMENT = [sys.executable, "-c", "from augmentor.cli import main; main()"]
-
-
-def run(folder: Path, *arguments: str) -> None:
-    done = subprocess.run(
-        [*AUGMENT, *arguments, "--project", str(folder)], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-
-
-def kill_when(folder: Path, arguments: tuple[str, ...], ready, timeout_s: float = 120) -> None:
-    """Start the command and SIGKILL it, with its children, as soon as `ready()` is true."""
-    process = subprocess.Popen(
-        [*AUGMENT, *arguments, "--project", str(folder)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + timeout_s
-    while not ready():
-        assert process.poll() is None, "the command ended before it could be killed"
-        assert time.monotonic() < deadline, "the moment to kill never came"
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+from helpers import kill_when, run, tree_hashes
 
 
 def lines_in(path: Path) -> int:
