@@ -129,11 +129,17 @@ def _key(
 ) -> str:
     """Hash of the data and of all settings that the loop's result follows from."""
     records = load_records(project.data)
+    (task,) = config.tasks
+    of_intervals = {"bootstrap_samples", "bootstrap_seed", "confidence"}
     return sha256_of(
         {
             "records": [r.model_dump(mode="json") for r in records],
-            "project": project.config.model_dump(mode="json", exclude={"evaluate", "source"}),
-            "trials": config.model_dump(mode="json", exclude={"jobs", "device"}),
+            # what is left at its default is left out: a key that a later version adds is no change
+            "project": project.config.model_dump(
+                mode="json", exclude={"evaluate", "source"}, exclude_defaults=True
+            ),
+            "trials": [task, config.seeds, config.precision, config.training_settings(task)],
+            "intervals": config.model_dump(include=of_intervals),
             "ratios": asked.ratios,
             "generators": generators,
             "decisions": {k: v.model_dump() for k, v in logged_decisions(project).items()},
