@@ -241,10 +241,13 @@ def _said(current: Round, adopted: str, metric: str) -> str:
     for offer in current.offers:
         if offer.arm == adopted:
             (trial,) = (t for t in current.trials if t.arm == adopted)
+            sure = trial.low is not None and trial.low > 0
+            reached = f"reaches {MARGIN:g}" if current.number else "is the largest"
+            why = "the interval is above zero" if sure else f"the gain {reached}, not sure as it is"
             return (
-                f"{offer.arm} is adopted: {offer.what}; {metric} on val {trial.value:.3f}, "
-                f"{trial.difference:+.3f} [{trial.low:+.3f}, {trial.high:+.3f}] against "
-                f"{current.start.arm}."
+                f"{offer.arm} is adopted ({why}): {offer.what}; {metric} on val "
+                f"{trial.value:.3f}, {trial.difference:+.3f} [{trial.low:+.3f}, "
+                f"{trial.high:+.3f}] against {current.start.arm}."
             )
     tried = len(current.trials)
     return f"none of {tried} tried was better than {current.start.arm} on val."

@@ -21,6 +21,7 @@ COMMANDS = (
     "build",
     "review",
     "evaluate",
+    "loop",
     "export",
     "sheet",
     "filters report",

@@ -1,0 +1,232 @@
+"""The loop on a small project: choices on val, test looked at once, killed and continued."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from helpers import augment, kill_when, run
+
+from augmentor.cli.errors import EXIT_LEAK, EXIT_PROJECT
+from augmentor.records_io import load_records
+from augmentor.workflows.arms import write_arms_export
+from augmentor.workflows.loop_offers import Bench
+from augmentor.workflows.loop_state import START, State, read_state
+from augmentor.workflows.project import open_project
+from augmentor.workflows.reporting import Silent
+from downstream.outcomes import DefectOutcome
+
+SHORT = {
+    "tasks": ["classification"],
+    "seeds": 1,
+    "classification_steps": 3,
+    "classification_px": 32,
+    "classification_batch": 4,
+    "bootstrap_samples": 100,
+    "precision": "fp32",
+    "device": "cpu",
+}
+LOOP = ("loop", "--generators", "copy-paste", "--ratios", "0.3,0.5", "--runs", "3")
+
+
+@pytest.fixture
+def short(project: Callable[[], Path]) -> Callable[[], Path]:
+    """Makes the project anew, with trainings of a few steps."""
+
+    def fresh() -> Path:
+        folder = project()
+        config = yaml.safe_load((folder / "augment.yaml").read_text())
+        (folder / "augment.yaml").write_text(yaml.safe_dump({**config, "evaluate": SHORT}))
+        return folder
+
+    return fresh
+
+
+def state_of(folder: Path) -> State:
+    state = read_state(folder / "loop")
+    assert state is not None
+    return state
+
+
+def timeless(folder: Path) -> dict[str, Any]:
+    """The state without what the clock has written."""
+    content = json.loads((folder / "loop" / "state.json").read_text())
+    return {**content, "seconds": 0, "tests": [{**t, "time": ""} for t in content["tests"]]}
+
+
+def lines_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
+
+
+def results_in(folder: Path) -> dict[Path, int]:
+    return {p: p.stat().st_mtime_ns for p in folder.glob("*/runs/*/result.json")}
+
+
+def make_it_end(folder: Path, arm: str) -> None:
+    """Let the loop have stopped with this arm of the sweep: what short trainings would choose is a
+    matter of chance, and the end has to be tested whatever they choose."""
+    path = folder / "loop" / "state.json"
+    state = json.loads(path.read_text())
+    state["rounds"] = state["rounds"][:1]
+    state["rounds"][0] |= {"adopted": arm, "closed": True}
+    state |= {"stopped": "Stopped by a test.", "finished": False, "verdict": "", "tests": []}
+    path.write_text(json.dumps(state))
+
+
+def test_the_whole_way(short):
+    folder = short()
+    code, output = augment(*LOOP, "--project", folder)
+    assert code == 0, output
+    state = state_of(folder)
+    assert "The budget of 3 trainings is spent." in output
+    assert len(state.trained) == 3
+    assert [t.arm for t in state.rounds[0].trials] == ["copy-paste@0.3", "copy-paste@0.5"]
+
+    # until here nothing has seen test: neither the training sets nor a run
+    exported = folder / "loop" / "export"
+    lines = lines_of(exported)
+    assert {line["split"] for line in lines} == {"train", "val"}
+    assert not list((exported / "images" / "test").iterdir())
+    for path in (folder / "loop" / "runs").glob("*/result.json"):
+        assert list(json.loads(path.read_text())["metrics"]) == ["val"]
+    assert not list((folder / "loop" / "runs").glob("*/*test*"))
+
+    make_it_end(folder, "copy-paste@0.5")
+    code, output = augment(*LOOP, "--project", folder, "--json")
+    assert code == 0, output
+    state = state_of(folder)
+    assert state.finished and len(state.tests) == 1
+    mix = json.loads((folder / "loop" / "mix.json").read_text())
+    splits = {r.id: r.split for r in load_records(folder / "data")}
+    dataset = [
+        json.loads(line)
+        for line in (folder / "dataset" / "manifest.jsonl").read_text().splitlines()
+    ]
+    made = [line for line in dataset if line["kind"] == "synthetic"]
+    assert {line["id"] for line in made} == {one["id"] for one in mix["samples"]}
+    assert mix["generators"] == {"copy-paste": 20} and len(made) == 20
+    assert {splits[source] for line in made for source in line["source_ids"]} == {"train"}
+    report = json.loads((folder / "loop" / "test.json").read_text())
+    assert report["arms"] == ["real", "copy-paste", "mixed"]
+    assert report["counts"]["train"]["mixed"]["synthetic"] == 20
+    page = (folder / "loop" / "report.html").read_text()
+    assert state.verdict == report["verdict"] and "Stopped by a test." in page
+    assert "copy-paste@0.5" in page and "<script" not in page and "http" not in page
+
+    # once is once
+    before, at_end = results_in(folder), timeless(folder)
+    code, output = augment(*LOOP, "--project", folder)
+    assert code == 0
+    assert state.verdict.split(".")[0] in " ".join(output.split())
+    assert results_in(folder) == before and timeless(folder) == at_end
+    code, output = augment(*LOOP, "--seeds", "2", "--project", folder)
+    assert code == EXIT_PROJECT
+    assert "earlier loops have looked at test 1 time;" in " ".join(output.split())
+    assert "augment loop --restart" in output
+    assert results_in(folder) == before
+
+
+def test_where_nothing_is_gained_test_is_not_looked_at(short):
+    folder = short()
+    code, output = augment(*LOOP[:-1], "1", "--project", folder)
+    assert code == 0, output
+    state = state_of(folder)
+    assert state.finished and state.tests == () and state.incumbent == START
+    assert (
+        "test was not looked at" in state.verdict
+        and "Test was not looked at." in (folder / "loop" / "report.html").read_text()
+    )
+    assert not (folder / "evaluation").exists() and not (folder / "dataset").exists()
+
+    # the number of looks is kept by a restart
+    path = folder / "loop" / "state.json"
+    looked = {"key": "k", "mix": "m", "time": "2026-11-25T00:00:00Z"}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "tests": [looked, looked]}))
+    code, output = augment(*LOOP[:-1], "1", "--restart", "--project", folder)
+    assert code == 0, output
+    assert "loops of this project have looked at test 2 times" in " ".join(output.split())
+    assert len(state_of(folder).tests) == 2
+
+
+def test_killed_and_continued(short):
+    folder = short()
+    run(folder, *LOOP)
+    undisturbed = timeless(folder)
+
+    folder = short()
+    path = folder / "loop" / "state.json"
+
+    def one_trial() -> bool:
+        return path.exists() and len(json.loads(path.read_text())["rounds"][0]["trials"]) == 1
+
+    kill_when(folder, LOOP, one_trial)
+    assert not state_of(folder).finished
+    run(folder, *LOOP)
+    assert timeless(folder) == undisturbed
+
+
+def outcomes_of(folder: Path, found: float) -> list[DefectOutcome]:
+    return [
+        DefectOutcome(r.id, None, r.label, found, 0.0, 1 - found)
+        for r in load_records(folder / "data")
+        if r.split == "val" and not r.is_clean
+    ]
+
+
+def test_a_round_makes_what_val_needs_from_the_train_split_alone(short):
+    folder = short()
+    bench = Bench(open_project(folder), ["copy-paste"], Silent())
+    (start,) = bench.sweep([0.5])
+    val = [o for o in outcomes_of(folder, 0.0) if o.class_name == "pit"]
+    needs, offers = bench.round(start, val, [])
+    assert [line.class_name for line in needs] == ["pit"] and needs[0].missed == len(val)
+    kinds = [offer.kind for offer in offers]
+    assert kinds[:2] == ["more", "swap"] and set(kinds[2:]) == {"without"}
+    more, swap = offers[:2]
+    new = set(more.samples) - set(start.samples)
+    assert len(new) == 5 and {name for _, _, name in new} == {"pit"}
+    assert len(swap.samples) == len(start.samples) and new <= set(swap.samples)
+    gone = set(start.samples) - set(swap.samples)
+    assert "pit" not in {name for _, _, name in gone}
+    for offer in offers[2:]:
+        assert set(offer.samples) < set(start.samples)
+    # what was tried once is not tried again
+    past = [state_round(0, start, ()), state_round(1, start, offers)]
+    _, again = bench.round(start, val, past)
+    assert not {frozenset(o.samples) for o in again} & {frozenset(o.samples) for o in offers}
+
+    # nothing is made where val lacks nothing
+    _, rest = bench.round(start, outcomes_of(folder, 1.0), [])
+    assert {offer.kind for offer in rest} == {"without"}
+
+    export = write_arms_export(
+        bench.project, folder / "loop" / "export", {"more": bench.arm(more)}, without_test=True
+    )
+    lines = lines_of(export)
+    splits = {r.id: r.split for r in bench.records}
+    sources = {s for line in lines for s in line["source_ids"]}
+    assert sources and {splits[source] for source in sources} == {"train"}
+
+
+def state_round(number: int, start: Any, offers: Any) -> Any:
+    from augmentor.workflows.loop_state import Round
+
+    return Round(number=number, start=start, offers=offers, closed=True)
+
+
+def test_a_sample_made_from_val_is_refused(short):
+    folder = short()
+    held_out = next(r for r in load_records(folder / "data") if r.split == "val")
+    assert augment("sample", "-n", "10", "--generator", "copy-paste", "--project", folder)[0] == 0
+    path = folder / "pool" / "copy-paste" / "manifest.jsonl"
+    lines = lines_of(path.parent)
+    for line in lines:
+        line["mask_source_id"] = held_out.id
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    code, output = augment(*LOOP, "--project", folder)
+    assert code == EXIT_LEAK
+    assert held_out.id in output and "is in the val split" in " ".join(output.split())
+    shutil.rmtree(folder / "loop")
