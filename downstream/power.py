@@ -31,7 +31,9 @@ def power(difference: float, spread: float, images: float, seeds: int, level: fl
         return 1.0
     far = difference / error
     critical = stats.t.ppf(1 - level / 2, seeds - 1)
-    return float(stats.nct.sf(critical, seeds - 1, far) + stats.nct.cdf(-critical, seeds - 1, far))
+    right = stats.nct.sf(critical, seeds - 1, far)
+    wrong = stats.nct.cdf(-critical, seeds - 1, far)  # NaN where it is too small for scipy's series
+    return float(right + np.nan_to_num(wrong))
 
 
 def seeds_needed(difference: float, spread: float, images: float, level: float) -> int | None:

@@ -156,13 +156,11 @@ def difference(
     if not len(gaps) or not len(each):
         return None
     low, high, p = _percentiles(gaps, confidence)
-    if len(each) > 1:
-        # without any spread the interval is a point, which scipy gives as NaN
-        of_seeds = stats.ttest_1samp(each, 0.0) if np.ptp(each) else None
-        if of_seeds is not None:
-            student = of_seeds.confidence_interval(confidence)
-            low, high = min(low, float(student.low)), max(high, float(student.high))
-            p = max(p, float(of_seeds.pvalue))
+    if np.ptp(each) > 1e-9:  # without any spread it is a point, which the bootstrap's holds
+        of_seeds = stats.ttest_1samp(each, 0.0)
+        student = of_seeds.confidence_interval(confidence)
+        low, high = min(low, float(student.low)), max(high, float(student.high))
+        p = max(p, float(of_seeds.pvalue))
     return Difference(float(each.mean()), low, high, p, len(each))
 
 
