@@ -214,6 +214,15 @@ def test_training_export_is_what_the_format_says(made, tmp_path):
         expected = [[CLASSES.index(c), *box_of(m)] for c, m in made.masks[line["id"]]]
         assert line["boxes"] == expected
         assert line["arms"] == []
+        if not line["boxes"]:
+            assert line["mask"] is None
+            continue
+        assert line["mask"] == f"masks/{line['split']}/{line['id']}.png"
+        mask = Image.open(folder / line["mask"])
+        union = np.any([m for _, m in made.masks[line["id"]]], axis=0)
+        assert mask.mode == "L"
+        np.testing.assert_array_equal(np.asarray(mask), union * np.uint8(255))
+    assert len(list(folder.glob("masks/*/*"))) == 5
     synthetic = [line for line in lines if line["kind"] == "synthetic"]
     assert [(line["id"], line["generator"], line["class"]) for line in synthetic] == [
         ("compact-0", "compact", "pit")
@@ -333,6 +342,8 @@ def test_approximate_masks_are_exported_as_boxes(tmp_path):
     content = json.loads((folder / "export.json").read_text())
     assert content["task"] == "detect"
     assert "only proposed from boxes" in content["notes"][0]
+    assert {line["mask"] for line in manifest(folder)} == {None}
+    assert not (folder / "masks").exists()
     for line in manifest(folder):
         rows = np.array(
             [row.split() for row in (folder / line["label"]).read_text().splitlines()], float

@@ -118,6 +118,13 @@ def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_export(tmp_path_factory.mktemp("blobs") / "export")
 
 
+@pytest.fixture(scope="session")
+def masked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The like with exact masks and more real images, that several tests only read."""
+    folder = tmp_path_factory.mktemp("masked") / "export"
+    return write_export(folder, task="segment", real=12)
+
+
 def random_scene(seed: int, images: int = 24, classes: int = 3):
     """Random truths and detections around them, some wrong, on images of 200 x 120 px."""
     rng = np.random.default_rng(seed)

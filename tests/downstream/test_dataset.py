@@ -48,6 +48,39 @@ def test_missing_label_is_no_clean_image(make_export: MakeExport) -> None:
         read_export(folder)
 
 
+def test_missing_mask(make_export: MakeExport) -> None:
+    folder = make_export(task="segment")
+    assert read_export(folder).items("train", "real")[0].mask == folder / "masks/train/train0.png"
+    (folder / "masks/train/train0.png").unlink()
+    with pytest.raises(ExportError, match=r"mask file .*train0\.png is missing; build the export"):
+        read_export(folder)
+
+
+def test_a_defect_without_a_mask_and_a_mask_without_a_defect(make_export: MakeExport) -> None:
+    folder = make_export(task="segment")
+    edit(folder, "val1", mask=None)
+    with pytest.raises(ExportError, match=r"val1\.png lacks its mask"):
+        read_export(folder)
+    edit(folder, "val1", mask="masks/val/val1.png")
+    edit(folder, "val2", mask="masks/val/val1.png")  # a clean image
+    with pytest.raises(ExportError, match=r"val2\.png has a mask but no box"):
+        read_export(folder)
+
+
+def test_an_export_from_before_there_were_masks(make_export: MakeExport) -> None:
+    """With boxes it still counts; one that says it has masks must be built again."""
+    folder = make_export(task="segment")
+    path = folder / "manifest.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    stripped = [{k: v for k, v in line.items() if k != "mask"} for line in lines]
+    path.write_text("".join(json.dumps(line) + "\n" for line in stripped))
+    with pytest.raises(ExportError, match="earlier version; build it again: augment build"):
+        read_export(folder)
+    header = json.loads((folder / "export.json").read_text())
+    (folder / "export.json").write_text(json.dumps({**header, "task": "detect"}))
+    assert read_export(folder).items("val")[0].mask is None
+
+
 def test_missing_image(make_export: MakeExport) -> None:
     folder = make_export()
     (folder / "images/val/val0.png").unlink()
