@@ -15,6 +15,8 @@ from augmentor.workflows.project import open_project
 from augmentor.workflows.reporting import Silent
 from generator.errors import RecipeError
 
+pytestmark = pytest.mark.timeout(900)  # the first test waits for a build of all arms
+
 SHOTS, CLASSES = 4, 5  # of the project that conftest.py imports
 
 

@@ -14,6 +14,8 @@ from augmentor.workflows.evaluate import evaluation_config
 from augmentor.workflows.project import open_project
 from augmentor.workflows.protocols import SETTINGS, protocol_notes
 
+pytestmark = pytest.mark.timeout(900)  # the first test waits for two trainings
+
 SETTINGS_OF_THE_TEST = {
     "seeds": 1,
     "detection_steps": 2,
