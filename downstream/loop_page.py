@@ -64,7 +64,7 @@ def progress_plot(state: Mapping[str, Any]) -> str:
             axes.axhline(row - 0.5, color="#bbbbbb", lw=0.6)
         before = one["number"]
     axes.axvline(0, color="#555555", lw=0.9, ls="--")
-    names = [f"{_name(one)}: {trial['arm']}" for one, trial in rows]
+    names = [trial["arm"] if one["number"] else f"sweep: {trial['arm']}" for one, trial in rows]
     axes.set_yticks(range(len(rows)), names)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.tick_params(labelsize=8)
@@ -77,7 +77,3 @@ def progress_plot(state: Mapping[str, Any]) -> str:
         fontsize=8,
     )
     return to_svg(figure, "loop-progress")
-
-
-def _name(one: Mapping[str, Any]) -> str:
-    return f"round {one['number']}" if one["number"] else "sweep"

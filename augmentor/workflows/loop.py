@@ -37,6 +37,7 @@ from augmentor.workflows.project import Project
 from augmentor.workflows.reporting import Reporter
 from downstream.config import PRIMARY, ExperimentConfig
 from downstream.errors import RunError
+from downstream.names import TITLES
 from downstream.trials import Trials, run_trials
 from generator.files import sha256_of
 
@@ -227,7 +228,7 @@ def _close(book: Book, budget: Budget, reporter: Reporter) -> None:
     current = book.state.rounds[-1]
     ratios = {offer.arm: offer.ratio for offer in current.offers}
     adopted = winner(current.trials, ratios, MARGIN if current.number else 0.0)
-    said = _said(current, adopted, book.state.metric)
+    said = _said(current, adopted, TITLES[book.state.metric])
     closed = current.model_copy(update={"adopted": adopted, "said": said, "closed": True})
     rounds = book.state.with_round(closed).rounds
     stopped = budget.spent or reason_to_stop(rounds)
@@ -237,7 +238,7 @@ def _close(book: Book, budget: Budget, reporter: Reporter) -> None:
     book.put(rounds=rounds, stopped=stopped)
 
 
-def _said(current: Round, adopted: str, metric: str) -> str:
+def _said(current: Round, adopted: str, title: str) -> str:
     for offer in current.offers:
         if offer.arm == adopted:
             (trial,) = (t for t in current.trials if t.arm == adopted)
@@ -245,7 +246,7 @@ def _said(current: Round, adopted: str, metric: str) -> str:
             reached = f"reaches {MARGIN:g}" if current.number else "is the largest"
             why = "the interval is above zero" if sure else f"the gain {reached}, not sure as it is"
             return (
-                f"{offer.arm} is adopted ({why}): {offer.what}; {metric} on val "
+                f"{offer.arm} is adopted ({why}): {offer.what}; {title} on val "
                 f"{trial.value:.3f}, {trial.difference:+.3f} [{trial.low:+.3f}, "
                 f"{trial.high:+.3f}] against {current.start.arm}."
             )
