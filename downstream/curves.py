@@ -53,7 +53,8 @@ def _curves(export: Export, task: str, run: Run, labels: Sequence[str]) -> dict[
     for k, label in enumerate(labels):
         if label != GOOD and (truth == k).any():
             precision, recall, _ = precision_recall_curve(truth == k, shares[:, k])
-            found[label] = _interpolated(recall[::-1], precision[::-1])
+            # without sklearn's last point, precision 1 at recall 0, which no threshold gives
+            found[label] = _interpolated(recall[-2::-1], precision[-2::-1])
     return found
 
 

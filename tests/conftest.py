@@ -1,13 +1,18 @@
 """The whole run works on a database of its own, never on the user's."""
 
+import importlib.util
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from augmentor import mongod
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -17,3 +22,24 @@ def own_database() -> Iterator[None]:
         os.environ.pop("FIFTYONE_DATABASE_DIR", None)
         os.environ[mongod.HOME] = str(Path(home))
         yield
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A headless Chromium; without one the tests are skipped with the reason, or fail where
+    AUGMENT_APP_TESTS says that they are required."""
+    missing = pytest.fail if os.environ.get("AUGMENT_APP_TESTS") == "required" else pytest.skip
+    if CHROMIUM is None:
+        missing("no Chromium on this machine; install it with: apt-get install chromium")
+    if importlib.util.find_spec("playwright") is None:
+        missing("playwright is not installed; type: make setup")
+    from playwright import sync_api
+
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            # software rendering: containers have no GPU, and /dev/shm is small there
+            args=["--no-sandbox", "--disable-dev-shm-usage", "--use-gl=swiftshader"],
+        )
+        yield opened
+        opened.close()

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from downstream.config import Task
+from downstream.config import ExperimentConfig, Task
 from downstream.dataset import Export
+from downstream.files import write_json
 from downstream.metrics import classification_metrics, detection_metrics
+from downstream.report import build_report, render_html
 from downstream.runs import Run
 
 SPLITS = ("val", "test")
@@ -78,3 +80,30 @@ def _guess(
         for i, t, g in zip(items, targets, guesses, strict=True)
     ]
     return rows, classification_metrics(targets, guesses, n)
+
+
+def planted_report(
+    export: Export,
+    out: Path,
+    skill: Mapping[str, float],
+    seeds: Sequence[int] = (0, 1, 2),
+    *,
+    extras: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Write report.json and report.html of planted detectors and classifiers; see `plant_runs`."""
+    tasks: tuple[Task, ...] = ("detection", "classification")
+    config = ExperimentConfig(
+        **{"bootstrap_samples": 100, "device": "cpu", **settings},
+        tasks=tasks, arms=tuple(skill), seeds=tuple(seeds),
+    )  # fmt: skip
+    runs: list[Run] = []
+    results: dict[str, dict[str, Any]] = {}
+    for task in tasks:
+        planted, found = plant_runs(export, out, task, skill, seeds, luck=0.02)
+        runs += planted
+        results |= found
+    report = build_report(export, config, runs, results, {}, set(), [], 9.0, extras)
+    write_json(out / "report.json", report)
+    render_html(report, out / "report.html")
+    return report

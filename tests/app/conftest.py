@@ -1,10 +1,8 @@
 """The real App on a small real project, in a headless Chromium."""
 
-import importlib.util
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,8 +18,6 @@ from helpers import augment
 
 from augmentor.sample_data import write_sample_dataset
 from generator.quality.rules import QualityRules
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 
 
 @dataclass
@@ -103,27 +99,6 @@ class Browsed:
     page: Any
     outward: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """A headless Chromium; without one the tests are skipped with the reason, or fail where
-    AUGMENT_APP_TESTS says that they are required."""
-    missing = pytest.fail if os.environ.get("AUGMENT_APP_TESTS") == "required" else pytest.skip
-    if CHROMIUM is None:
-        missing("no Chromium on this machine; install it with: apt-get install chromium")
-    if importlib.util.find_spec("playwright") is None:
-        missing("playwright is not installed; type: make setup")
-    from playwright import sync_api
-
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            # software rendering: containers have no GPU, and /dev/shm is small there
-            args=["--no-sandbox", "--disable-dev-shm-usage", "--use-gl=swiftshader"],
-        )
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

@@ -113,6 +113,12 @@ def make_export(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
+def any_export() -> Callable[..., Path]:
+    """Writes an export wherever it is asked to; see `write_export`."""
+    return write_export
+
+
+@pytest.fixture(scope="session")
 def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One export that several tests only read."""
     return write_export(tmp_path_factory.mktemp("blobs") / "export")

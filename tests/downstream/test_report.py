@@ -84,7 +84,8 @@ def report() -> dict[str, Any]:
         "runs": [
             {
                 "task": task, "arm": name, "seed": seed, "key": "k", "folder": "runs/x",
-                "state": "done", "seconds": 3.0, "cpu_seconds": 5.0, "gpu_seconds": 0.0, "steps": 20,
+                "state": "done", "seconds": 3.0, "cpu_seconds": 5.0, "gpu_seconds": 0.0,
+                "steps": 20,
                 "selected_step": 20, "weights": "random", "device": "cpu",
                 "history": [[k, 5 - k / 10] for k in range(1, 21)],
             }
