@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from augmentor.errors import DatabaseError
@@ -45,6 +46,7 @@ class Predicted:
         threshold: the score, chosen on val, from which on a detection counts.
         found: detections by our id of the image, of any score; {} without a detector.
         guesses: by our id of the image; {} without a classifier.
+        maps: by our id of the image, the file of its anomaly map, 8 bit; {} without a localiser.
     """
 
     arm: str
@@ -52,6 +54,7 @@ class Predicted:
     threshold: float = 0.0
     found: Mapping[str, Sequence[Found]] = field(default_factory=dict)
     guesses: Mapping[str, Guess] = field(default_factory=dict)
+    maps: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -75,10 +78,10 @@ def show_predictions(
     """Write predictions into a mixed dataset, and have FiftyOne compare them with the truth.
 
     For an arm: `pred_<arm>` (Detections at or above the arm's threshold), the evaluation
-    `eval_<arm>` with its counts `eval_<arm>_tp`, `_fp` and `_fn`, and `class_<arm>`
-    (Classification). For the two arms compared, on test: `gain.found_only_with_synthetic` and
-    `gain.lost_with_synthetic`, and a saved view of the images of each. Calling again writes it
-    anew; other arms stay.
+    `eval_<arm>` with its counts `eval_<arm>_tp`, `_fp` and `_fn`, `class_<arm>` (Classification)
+    and `map_<arm>` (Heatmap). For the two arms compared, on test:
+    `gain.found_only_with_synthetic` and `gain.lost_with_synthetic`, and a saved view of the images
+    of each. Calling again writes it anew; other arms stay.
 
     Args:
         name: of the dataset.
@@ -96,7 +99,7 @@ def show_predictions(
         dataset = load(fo, name)
         held_out = dataset.match_tags(["val", "test"])
         ids = dict(zip(*held_out.values([ID, "id"]), strict=True))
-        named = {key for each in predicted for key in (*each.found, *each.guesses)}
+        named = {key for each in predicted for key in (*each.found, *each.guesses, *each.maps)}
         if named and not named & set(ids):
             raise DatabaseError(
                 f"FiftyOne's dataset {name!r} has none of the images that were evaluated; build "
@@ -107,6 +110,8 @@ def show_predictions(
                 _detections(fo, dataset, held_out, ids, each)
             if each.guesses:
                 _guesses(fo, dataset, ids, each)
+            if each.maps:
+                _maps(fo, dataset, ids, each)
         gain = _gain(fo, dataset, *compared) if compared else None
         dataset.save()
         make_durable()
@@ -168,6 +173,17 @@ def _guesses(fo: Any, dataset: Any, ids: Mapping[str, str], each: Predicted) -> 
     values = {
         ids[image]: fo.Classification(label=guess.label, confidence=guess.confidence)
         for image, guess in each.guesses.items()
+        if image in ids
+    }
+    dataset.set_values(path, values, key_field="id", progress=False)
+
+
+def _maps(fo: Any, dataset: Any, ids: Mapping[str, str], each: Predicted) -> None:
+    path = f"map_{field_of(each.arm)}"
+    _declare(fo, dataset, path, fo.Heatmap, each.about)
+    values = {
+        ids[image]: fo.Heatmap(map_path=str(file.absolute()), range=[0, 255])
+        for image, file in each.maps.items()
         if image in ids
     }
     dataset.set_values(path, values, key_field="id", progress=False)

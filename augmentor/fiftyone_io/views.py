@@ -145,7 +145,7 @@ def _sidebar(fo: Any, dataset: Any) -> None:
     groups = [
         ("tags", ["tags", "_label_tags"], True),
         ("labels", ["ground_truth", "segmentation", "defect"], True),
-        ("predictions", [*above("pred_", "class_", "eval_"), *below("gain")], True),
+        ("predictions", [*above("pred_", "class_", "map_", "eval_"), *below("gain")], True),
         ("scores", below("scores"), True),
         ("review", [*(f"review.{part}" for part in REVIEW), RANK], True),
         ("why", [f"synthetic.{part}" for part in ("verdict", "rule", "reason", "rules")], False),

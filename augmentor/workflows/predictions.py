@@ -85,15 +85,19 @@ def _predicted(evaluation: Path, report: dict[str, Any], arm: str, seed: int) ->
     """What the runs of an arm and a seed say; those that failed say nothing."""
     found: dict[str, list[Found]] = {}
     guesses: dict[str, Guess] = {}
+    maps: dict[str, Path] = {}
     threshold, about = 0.0, []
     for line in report["runs"]:
-        if (line["arm"], line["seed"]) != (arm, seed) or line["task"] not in _READ:
+        if (line["arm"], line["seed"]) != (arm, seed):
             continue
         run = Run(line["task"], arm, seed, line["key"], evaluation / line["folder"], {})
         result = read_result(run)
         if result is None:
             continue
         about.append(f"{run.task} run {run.key[:10]}")
+        if run.task == "localisation":
+            maps = {path.stem: path for path in (run.folder / "maps-test").glob("*.png")}
+            continue
         rows = [row for split in _SPLITS for row in read_predictions(run, split)]
         if run.task == "detection":
             threshold = float(result["threshold"])
@@ -102,14 +106,12 @@ def _predicted(evaluation: Path, report: dict[str, Any], arm: str, seed: int) ->
             guesses = {row["id"]: _guess(row, result["labels"]) for row in rows}
     if not about:
         raise ProjectError(
-            f"No detector or classifier of the arm {arm!r} with seed {seed} is finished; type: "
-            "augment evaluate"
+            f"No training of the arm {arm!r} with seed {seed} is finished; type: augment evaluate"
         )
     said = f"arm {arm}, seed {seed}, {' and '.join(about)}"
-    return Predicted(arm, said, threshold, found, guesses)
+    return Predicted(arm, said, threshold, found, guesses, maps)
 
 
-_READ = ("detection", "classification")
 _SPLITS: tuple[Any, ...] = ("val", "test")
 
 

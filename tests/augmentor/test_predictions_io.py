@@ -1,7 +1,9 @@
 """Predictions in FiftyOne: fields, FiftyOne's own evaluation, what was gained and lost; real
 mongod."""
 
+import numpy as np
 import pytest
+from PIL import Image
 from small_records import CLASSES, HEIGHT, WIDTH, real, synthetic
 
 from augmentor.errors import DatabaseError
@@ -165,6 +167,15 @@ def test_an_image_whose_defect_has_no_place_is_not_called_missed(fo, data):
     samples = by_id(fo.load_dataset("placeless"))
     assert samples[placeless.id].eval_real_fn is None
     assert samples[ONE].eval_real_tp == 1
+
+
+def test_an_anomaly_map_lies_over_its_image(dataset, data):
+    path = data / f"{ONE}.png"
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(path)
+    show_predictions("predicted", [Predicted("real", "arm real", maps={ONE: path})], None)
+    samples = by_id(dataset)
+    assert samples[ONE].map_real.map_path == str(path)
+    assert samples[TWO].map_real is None
 
 
 def test_predictions_of_other_images_are_refused(dataset):
