@@ -89,7 +89,7 @@ def build_dataset(project: Project, reporter: Reporter) -> Built:
     """
     config, mix_config = project.config, project.config.mix
     records = load_records(project.data)
-    train = training_examples(project)
+    train = training_examples(project, records)
     plan = plan_mix(
         train,
         mix_config.ratio,
@@ -102,7 +102,7 @@ def build_dataset(project: Project, reporter: Reporter) -> Built:
         f"{plan.ratio:g} asks for {plan.synthetic} synthetic ones of {', '.join(project.shares)}"
     )
     standing = hand_decisions(project)
-    pools, fingerprints = _pools(project, plan, standing, reporter)
+    pools, fingerprints = _pools(project, plan, train, standing, reporter)
     mix = choose(plan, pools, standing, mix_config.seed)
     key = sha256_of(
         {
@@ -180,11 +180,15 @@ def pool_samples(project: Project, samples: Sequence[SyntheticDefect]) -> list[P
 
 
 def _pools(
-    project: Project, plan: MixPlan, standing: Mapping[str, Standing], reporter: Reporter
+    project: Project,
+    plan: MixPlan,
+    train: Sequence[DefectExample],
+    standing: Mapping[str, Standing],
+    reporter: Reporter,
 ) -> tuple[dict[str, list[SyntheticDefect]], dict[str, str]]:
     pools, fingerprints = {}, {}
     for name in dict.fromkeys(generator for generator, _ in plan.wanted):
-        maker: Maker = open_maker(project, name, reporter)
+        maker: Maker = open_maker(project, name, reporter, train)
         wanted = {c: n for (generator, c), n in plan.wanted.items() if generator == name}
         pools[name] = fill_pool(project, maker, wanted, standing, reporter)
         fingerprints[name] = maker.painter.fingerprint

@@ -50,16 +50,32 @@ class Maker:
     scorer: Scorer | None = None
 
 
-def training_examples(project: Project) -> list[DefectExample]:
-    """The train split, after proving once more that it shares nothing with the others."""
-    records = load_records(project.data)
+def training_examples(
+    project: Project, records: Sequence[DefectExample] | None = None
+) -> list[DefectExample]:
+    """The train split, after proving once more that it shares nothing with the others.
+
+    Args:
+        project: whose.
+        records: all its records, where they were read already; None reads them.
+    """
+    records = load_records(project.data) if records is None else records
     check_no_leak(records)
     return [record for record in records if record.split == "train"]
 
 
-def train_recipe(project: Project, recipe: Recipe, reporter: Reporter) -> tuple[Path, bool]:
-    """Fine-tune `recipe` on the train split; returns its checkpoint and whether there was work."""
-    config, examples = project.config, training_examples(project)
+def train_recipe(
+    project: Project,
+    recipe: Recipe,
+    reporter: Reporter,
+    examples: Sequence[DefectExample] | None = None,
+) -> tuple[Path, bool]:
+    """Fine-tune `recipe` on the train split; returns its checkpoint and whether there was work.
+
+    `examples` is the train split where it was read already; None reads it.
+    """
+    config = project.config
+    examples = training_examples(project) if examples is None else examples
     folder = project.checkpoint(recipe.name)
     key = checkpoint_key(recipe, examples, config.classes, config.seed)
     if is_done(folder, key):
@@ -87,12 +103,22 @@ def train_recipe(project: Project, recipe: Recipe, reporter: Reporter) -> tuple[
     return folder, True
 
 
-def open_maker(project: Project, name: str, reporter: Reporter) -> Maker:
+def open_maker(
+    project: Project,
+    name: str,
+    reporter: Reporter,
+    examples: Sequence[DefectExample] | None = None,
+) -> Maker:
     """Open a baseline, or a recipe's checkpoint, trained first where it isn't yet.
 
-    `NAME@STEP` is the checkpoint that a recipe with `training.keep_checkpoints` kept there.
+    Args:
+        project: whose.
+        name: of the generator. `NAME@STEP` is the checkpoint that a recipe with
+            `training.keep_checkpoints` kept there.
+        reporter: told of the progress.
+        examples: the train split where it was read already; None reads it.
     """
-    examples = training_examples(project)
+    examples = training_examples(project) if examples is None else examples
     config = project.config
     settings = config.masks
     scorer = Scorer(project, examples, reporter)
@@ -103,7 +129,7 @@ def open_maker(project: Project, name: str, reporter: Reporter) -> Maker:
         return Maker(name, make_baseline(name), planner, scorer)
     recipe_name, _, step = name.partition("@")
     recipe = open_recipe(project, recipe_name)
-    folder = _checkpoint(project, recipe, step, reporter)
+    folder = _checkpoint(project, recipe, step, examples, reporter)
     # What is sampled has to look like what was trained on: the same windows around a defect.
     crops = {"crop_factor": recipe.crops.factor, "least_px": recipe.crops.least_px}
     planner = DraftPlanner(
@@ -118,10 +144,16 @@ def open_maker(project: Project, name: str, reporter: Reporter) -> Maker:
     return Maker(painter.name, painter, planner, scorer)
 
 
-def _checkpoint(project: Project, recipe: Recipe, step: str, reporter: Reporter) -> Path:
+def _checkpoint(
+    project: Project,
+    recipe: Recipe,
+    step: str,
+    examples: Sequence[DefectExample],
+    reporter: Reporter,
+) -> Path:
     """The finished checkpoint of a recipe, or the one that was kept after a step."""
     if not step:
-        return train_recipe(project, recipe, reporter)[0]
+        return train_recipe(project, recipe, reporter, examples)[0]
     shelf = project.checkpoint(recipe.name) / SHELF
     kept = {int(path.name.removeprefix("step-")): path for path in shelf.glob("step-*")}
     if not step.isdigit() or int(step) not in kept:
