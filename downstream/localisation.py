@@ -281,8 +281,8 @@ def _at_least(counts: np.ndarray) -> np.ndarray:
 
 
 def _pairs(bins: np.ndarray) -> Pairs:
-    values, numbers = np.unique(bins, return_counts=True)
-    return [[int(v), int(n)] for v, n in zip(values, numbers, strict=True)]
+    numbers = np.bincount(bins)
+    return [[int(k), int(numbers[k])] for k in np.flatnonzero(numbers)]
 
 
 def _add(row: np.ndarray, pairs: Pairs, factor: float) -> None:

@@ -133,11 +133,9 @@ def train_localiser(
 
     def predict(model: nn.Module) -> dict[str, list[dict[str, Any]]]:
         # the first call is for the weights that are measured, and it alone leaves pictures
-        own = None if maps.exists() else maps
+        own = {} if maps.exists() else {"test": maps}
         return {
-            name: _predict(
-                model, side, config.localisation_batch, device, own if name == "test" else None
-            )
+            name: _predict(model, side, config.localisation_batch, device, own.get(name))
             for name, side in sides.items()
         }
 

@@ -53,14 +53,14 @@ def scene(seed: int, images: int = 10, good: int = 4) -> Scene:
 
 def naive_pro(maps: list[np.ndarray], masks: list[np.ndarray], thresholds: np.ndarray) -> float:
     """PRO as Bergmann et al. write it, threshold by threshold and region by region."""
-    corners = np.ones((3, 3))
     points = {(0.0, 0.0)}
+    labelled = [ndimage.label(mask, structure=np.ones((3, 3))) for mask in masks]
+    regions = [[labels == k + 1 for k in range(number)] for labels, number in labelled]
     for threshold in thresholds:
         overlaps, false, sound = [], 0, 0
-        for scores, mask in zip(maps, masks, strict=True):
+        for scores, mask, own in zip(maps, masks, regions, strict=True):
             claimed = scores >= threshold
-            labels, number = ndimage.label(mask, structure=corners)
-            overlaps += [claimed[labels == k].mean() for k in range(1, number + 1)]
+            overlaps += [claimed[region].mean() for region in own]
             false += int((claimed & ~mask).sum())
             sound += int((~mask).sum())
         points.add((false / sound, float(np.mean(overlaps))))
@@ -100,7 +100,7 @@ def test_pro_equals_a_naive_implementation(seed: int) -> None:
     rows, maps, masks = scene(seed, images=6, good=2)
     ours = localisation_metrics(rows, CLASSES)["pro"]
     assert ours == pytest.approx(naive_pro(maps, masks, THRESHOLDS), abs=1e-4)
-    exact = np.unique(np.concatenate([each.ravel() for each in maps]))[::7]
+    exact = np.unique(np.concatenate([each.ravel() for each in maps]))[::11]
     assert ours == pytest.approx(naive_pro(maps, masks, exact), abs=2e-3)
     assert 0.1 < ours < 0.95
 
