@@ -41,11 +41,11 @@ def without_test(folder: Path) -> None:
         shutil.rmtree(folder / kind / "test", ignore_errors=True)
 
 
-@pytest.mark.parametrize("task", ["classification", "detection"])
+@pytest.mark.parametrize("task", ["classification", "detection", "localisation"])
 def test_trials_do_without_the_files_of_test(
     make_export: Callable[..., Path], tmp_path: Path, task: str
 ) -> None:
-    folder = make_export(arms={"real": 0, "mixed": 4})
+    folder = make_export(arms={"real": 0, "mixed": 4}, task="segment")
     without_test(folder)
     config = ExperimentConfig(**{**TRIAL, "tasks": [task]})
     trials = run_trials(folder, tmp_path, config, "real")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from helpers import augment, kill_when, run
+from helpers import augment, kill_when
 
 from augmentor.cli.errors import EXIT_LEAK, EXIT_PROJECT
 from augmentor.records_io import load_records
@@ -153,7 +153,7 @@ def test_where_nothing_is_gained_test_is_not_looked_at(short):
 
 def test_killed_and_continued(short):
     folder = short()
-    run(folder, *LOOP)
+    assert augment(*LOOP, "--project", folder)[0] == 0
     undisturbed = timeless(folder)
 
     folder = short()
@@ -164,13 +164,16 @@ def test_killed_and_continued(short):
 
     kill_when(folder, LOOP, one_trial)
     assert not state_of(folder).finished
-    run(folder, *LOOP)
+    assert augment(*LOOP, "--project", folder)[0] == 0
     assert timeless(folder) == undisturbed
 
 
-def outcomes_of(folder: Path, found: float) -> list[DefectOutcome]:
+def outcomes_of(folder: Path, found: float, boxes: bool = False) -> list[DefectOutcome]:
+    """Of each val image's first defect, as detection has them (with boxes) or classification."""
     return [
-        DefectOutcome(r.id, None, r.label, found, 0.0, 1 - found)
+        DefectOutcome(
+            r.id, r.instances[0].box_xyxy if boxes else None, r.label, found, 0.0, 1 - found
+        )
         for r in load_records(folder / "data")
         if r.split == "val" and not r.is_clean
     ]
@@ -197,6 +200,10 @@ def test_a_round_makes_what_val_needs_from_the_train_split_alone(short):
     past = [state_round(0, start, ()), state_round(1, start, offers)]
     _, again = bench.round(start, val, past)
     assert not {frozenset(o.samples) for o in again} & {frozenset(o.samples) for o in offers}
+
+    # detection asks for the same by boxes
+    boxed = [o for o in outcomes_of(folder, 0.0, boxes=True) if o.class_name == "pit"]
+    assert bench.round(start, boxed, []) == (needs, offers)
 
     # nothing is made where val lacks nothing
     _, rest = bench.round(start, outcomes_of(folder, 1.0), [])
