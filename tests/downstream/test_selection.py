@@ -194,6 +194,7 @@ def test_a_detector_is_chosen_on_val_alone(
     few = read_export(masked).items("test")[:4]
     both = train("detection", masked, tmp_path / "both", "both", test=few)
     assert looked == [9] * 7, "val has nine images, test four"
+    assert both.checks == [(k, 0.9 if k == 3 else 0.1) for k in range(1, 8)]
     assert both.selected_step == 7 and both.val_chosen is not None and both.val_chosen.step == 3
     assert len(both.val_chosen.predictions["test"]) == len(both.predictions["test"]) == 4
     assert both.val_chosen.predictions["val"] != both.predictions["val"]
@@ -212,6 +213,9 @@ def test_both_are_reported_for_every_task(masked: Path, tmp_path: Path) -> None:
         result = json.loads((run.folder / "result.json").read_text())
         chosen = result["val_chosen"]
         assert 1 <= chosen["step"] <= result["steps"] == result["selected_step"]
+        checks = dict(result["checks"])
+        assert list(checks) == list(range(1, result["steps"] + 1))
+        assert checks[chosen["step"]] == max(checks.values())
         assert chosen["metrics"].keys() == result["metrics"].keys() == {"val", "test"}
         assert chosen["metrics"]["test"].keys() == result["metrics"]["test"].keys()
         assert ("threshold" in chosen) == (run.task == "detection")
@@ -221,6 +225,8 @@ def test_both_are_reported_for_every_task(masked: Path, tmp_path: Path) -> None:
                 for end in ("", "-val-chosen")
             ]
             assert len(rows[0]) == len(rows[1]) == 9
+        seen = report["levelled"][run.task].get("real")
+        assert seen is None if run.task == "detection" else seen["by"] == "checks"
         found = report["results"][run.task]["real"]["val_chosen"]
         primary = report["primary"][run.task]
         assert found["steps"] == [chosen["step"]]
