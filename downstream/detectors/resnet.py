@@ -5,8 +5,6 @@ Every batch is drawn class-balanced, and every arm gets the same number of steps
 and the same light augmentation: flips, a shift of up to 6 %, brightness and contrast.
 """
 
-import json
-import math
 import os
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 import torchvision
-from safetensors.torch import save_file
 from torch import nn
 
 from downstream.config import ExperimentConfig
@@ -27,10 +24,9 @@ from downstream.detectors.batches import (
     normalise,
     read_square,
 )
-from downstream.detectors.outcome import OnStep, Outcome, pick_device, rate_at, use_bf16
+from downstream.detectors.fitting import fit, save_network, seeded
+from downstream.detectors.outcome import OnStep, Outcome, pick_device, use_bf16
 from downstream.detectors.selection import BestOnVal
-from downstream.errors import RunError
-from downstream.files import write_atomic, write_text
 from downstream.metrics import classification_metrics
 
 
@@ -129,32 +125,22 @@ def _fit(
 ) -> list[tuple[int, float]]:
     rng = np.random.default_rng(seed)
     present = [np.flatnonzero(targets.numpy() == c) for c in sorted(set(targets.tolist()))]
-    optimiser = torch.optim.AdamW(
-        model.parameters(), lr=config.classification_lr, weight_decay=0.01
-    )
-    steps, history = config.classification_steps, []
     bf16 = use_bf16(config.precision, str(device))
-    model.train()
-    for step in range(steps):
-        for group in optimiser.param_groups:
-            group["lr"] = config.classification_lr * rate_at(step, steps, floor=0.0)
+
+    def loss_of_batch() -> torch.Tensor:
         index = balanced_batch(present, config.classification_batch, rng)
         batch = augment(pixels[index].to(device), rng)[0]
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            loss = nn.functional.cross_entropy(model(batch), targets[index].to(device))
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise RunError(
-                f"The classifier's loss stopped being a number at step {step + 1}; set a smaller "
-                "classification_lr."
-            )
-        if (step + 1) % max(1, steps // 50) == 0 or step == 0:
-            history.append((step + 1, value))
-        on_step(step + 1, steps)
-    return history
+            return nn.functional.cross_entropy(model(batch), targets[index].to(device))
+
+    return fit(
+        model,
+        loss_of_batch,
+        steps=config.classification_steps,
+        rate=config.classification_lr,
+        rate_key="classification_lr",
+        on_step=on_step,
+    )
 
 
 @torch.no_grad()
@@ -188,26 +174,21 @@ def _macro_f1(rows: list[dict[str, Any]], n_classes: int) -> float:
 
 def _build(config: ExperimentConfig, n_classes: int, seed: int) -> tuple[nn.Module, str | None]:
     """The network, and the name of its pretrained weights, or None where it starts at random."""
-    generator_state = torch.random.get_rng_state()
-    torch.manual_seed(seed)  # torchvision's initialisation knows no generator of its own
-    try:
-        weights = torchvision.models.get_model_weights(config.classifier).DEFAULT
-        file = Path(torch.hub.get_dir()) / "checkpoints" / os.path.basename(weights.url)  # noqa: PTH119
+    weights = torchvision.models.get_model_weights(config.classifier).DEFAULT
+    file = Path(torch.hub.get_dir()) / "checkpoints" / os.path.basename(weights.url)  # noqa: PTH119
+    with seeded(seed):
         model = torchvision.models.get_model(config.classifier, weights=None)
         name = None
         if config.pretrained and file.is_file():
             model.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
             name = f"ImageNet weights {file.name}"
         model.fc = nn.Linear(model.fc.in_features, n_classes)
-    finally:
-        torch.random.set_rng_state(generator_state)
     return model, name
 
 
 def _save(
     model: nn.Module, classes: tuple[str, ...], config: ExperimentConfig, folder: Path
 ) -> None:
-    state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     about = {
         "kind": "torchvision-classify",
         "source": config.classifier,
@@ -216,5 +197,4 @@ def _save(
         "mean": MEAN,
         "std": STD,
     }
-    write_atomic(folder / "weights.safetensors", lambda path: save_file(state, path))
-    write_text(folder / "model.json", json.dumps(about, indent=2, sort_keys=True))
+    save_network(model, about, folder)

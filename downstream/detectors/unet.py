@@ -5,7 +5,6 @@ resized to a square of 256 px, focal loss, an image's score the maximum of its m
 21 x 21 px. Theirs keeps the epoch that is best on test; here nothing of test is looked at.
 """
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -13,18 +12,17 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 from torch import nn
 from torchvision.ops import sigmoid_focal_loss
 
 from downstream.config import ExperimentConfig
 from downstream.dataset import Item
 from downstream.detectors.batches import MEAN, STD, augment, normalise
-from downstream.detectors.outcome import OnStep, Outcome, pick_device, rate_at, use_bf16
+from downstream.detectors.fitting import fit, save_network, seeded
+from downstream.detectors.outcome import OnStep, Outcome, pick_device, use_bf16
 from downstream.detectors.selection import BestOnVal
 from downstream.detectors.squares import Draws, Squares
-from downstream.errors import RunError
-from downstream.files import write_atomic, write_text
+from downstream.files import write_atomic
 from downstream.localisation import count_pixels, localisation_metrics
 
 KIND = "unet-localise"
@@ -114,7 +112,9 @@ def train_localiser(
     """
     device = torch.device(pick_device(config.device))
     about = _about(config, classes)
-    model = _seeded(about, seed).to(device).to(memory_format=torch.channels_last)
+    with seeded(seed):
+        model = build_unet(about)
+    model = model.to(device).to(memory_format=torch.channels_last)
     px = config.localisation_px
     sides = {name: Squares(own, px) for name, own in (("val", val), ("test", test)) if own}
 
@@ -140,7 +140,7 @@ def train_localiser(
         }
 
     selected, predictions, val_chosen = best.settle(predict)
-    _save(model, about, folder)
+    save_network(model, about, folder)
     return Outcome(
         steps=config.localisation_steps,
         predictions=predictions,
@@ -166,34 +166,26 @@ def _fit(
 ) -> list[tuple[int, float]]:
     rng = np.random.default_rng(seed)
     draws = Draws(squares.items, config.localisation_most_clean, rng)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=config.localisation_lr, weight_decay=0.01)
-    steps, history = config.localisation_steps, []
     bf16 = use_bf16(config.precision, str(device))
-    model.train()
-    for step in range(steps):
-        for group in optimiser.param_groups:
-            group["lr"] = config.localisation_lr * rate_at(step, steps, floor=0.0)
+
+    def loss_of_batch() -> torch.Tensor:
         images, masks = squares.batch(draws.batch(config.localisation_batch))
         batch, moved = augment(images.to(device), rng, masks.to(device))
         assert moved is not None
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             logits = model(batch)
-        loss = sigmoid_focal_loss(
+        return sigmoid_focal_loss(
             logits[:, 0].float(), moved.float(), alpha=-1, gamma=2, reduction="mean"
         )
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise RunError(
-                f"The localiser's loss stopped being a number at step {step + 1}; set a smaller "
-                "localisation_lr."
-            )
-        if (step + 1) % max(1, steps // 50) == 0 or step == 0:
-            history.append((step + 1, value))
-        on_step(step + 1, steps)
-    return history
+
+    return fit(
+        model,
+        loss_of_batch,
+        steps=config.localisation_steps,
+        rate=config.localisation_lr,
+        rate_key="localisation_lr",
+        on_step=on_step,
+    )
 
 
 @torch.no_grad()
@@ -214,15 +206,6 @@ def _predict(
                 picture = Image.fromarray((own * 255).round().astype(np.uint8))
                 write_atomic(maps / f"{item.id}.png", picture.save)
     return found
-
-
-def _seeded(about: dict[str, Any], seed: int) -> UNet:
-    state = torch.random.get_rng_state()
-    torch.manual_seed(seed)  # torch's initialisation knows no generator of its own
-    try:
-        return build_unet(about)
-    finally:
-        torch.random.set_rng_state(state)
 
 
 def _block(before: int, after: int) -> nn.Sequential:
@@ -247,9 +230,3 @@ def _about(config: ExperimentConfig, classes: tuple[str, ...]) -> dict[str, Any]
         "mean": MEAN,
         "std": STD,
     }
-
-
-def _save(model: nn.Module, about: dict[str, Any], folder: Path) -> None:
-    state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    write_atomic(folder / "weights.safetensors", lambda path: save_file(state, path))
-    write_text(folder / "model.json", json.dumps(about, indent=2, sort_keys=True))

@@ -5,7 +5,6 @@ beside the images. Nothing is downloaded, and nothing is reported to anyone.
 """
 
 import gc
-import json
 import logging
 import math
 import tempfile
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from ultralytics import settings
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
@@ -31,10 +29,10 @@ from downstream.detectors.by_step import (
     Plan,
     predict,
 )
+from downstream.detectors.fitting import save_network
 from downstream.detectors.outcome import OnStep, Outcome, ValChosen, pick_device, use_bf16
 from downstream.detectors.selection import CHECKS
 from downstream.errors import WeightsError
-from downstream.files import write_atomic, write_text
 
 if settings["sync"]:
     settings.update({"sync": False})
@@ -179,7 +177,6 @@ def _save(
     config: ExperimentConfig,
     folder: Path,
 ) -> None:
-    state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     about = {
         "kind": "ultralytics-detect",
         "source": source,
@@ -187,8 +184,7 @@ def _save(
         "classes": list(classes),
         "px": config.detection_px,
     }
-    write_atomic(folder / "weights.safetensors", lambda path: save_file(state, path))
-    write_text(folder / "model.json", json.dumps(about, indent=2, sort_keys=True, default=str))
+    save_network(model, about, folder)
 
 
 def _line(fault: BaseException) -> str:
