@@ -71,7 +71,7 @@ def _power(report: Mapping[str, Any], task: str, metric: str) -> list[str]:
     for difference, seeds in note["needed"].items():
         by_need.setdefault(seeds, []).append(difference)
     needed = [
-        f"for {' or '.join(differences)} {f'{seeds} seeds' if seeds else 'more test images'}"
+        f"{f'{seeds} seeds' if seeds else 'more test images'} for {' or '.join(differences)}"
         for seeds, differences in by_need.items()
     ]
     return [

@@ -128,14 +128,16 @@ def _labelled(
 
 
 def _with_map(image: Image.Image, path: Path) -> Image.Image:
-    """The photograph in grey, and orange over it as the map of the localiser is sure."""
+    """The photograph in grey, and orange over it as the map of the localiser is sure (its square
+    root, since even faint ones shall be seen)."""
     try:
         with Image.open(path) as opened:
             sure = np.asarray(opened.convert("L").resize(image.size), dtype=float)[..., None] / 255
     except OSError:
         return image
     grey = np.asarray(image.convert("L").convert("RGB"), dtype=float)
-    mixed = grey * (1 - 0.7 * sure) + 0.7 * sure * np.array(FOUND)
+    cover = 0.7 * np.sqrt(sure)
+    mixed = grey * (1 - cover) + cover * np.array(FOUND)
     return Image.fromarray(mixed.round().astype(np.uint8))
 
 
