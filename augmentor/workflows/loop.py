@@ -21,7 +21,7 @@ from augmentor.workflows.decisions import hand_decisions, logged_decisions
 from augmentor.workflows.evaluate import evaluation_config
 from augmentor.workflows.loop_end import Looped, finish, read_again
 from augmentor.workflows.loop_offers import Bench
-from augmentor.workflows.loop_rules import MARGIN, reason_to_stop, winner
+from augmentor.workflows.loop_rules import MARGIN, is_learned, reason_to_stop, winner
 from augmentor.workflows.loop_state import (
     FOLDER,
     START,
@@ -227,13 +227,19 @@ def _close(book: Book, budget: Budget, reporter: Reporter) -> None:
     """Say what a round brought; take up its winner; decide whether to go on."""
     current = book.state.rounds[-1]
     ratios = {offer.arm: offer.ratio for offer in current.offers}
-    adopted = winner(current.trials, ratios, MARGIN if current.number else 0.0)
-    said = _said(current, adopted, TITLES[book.state.metric])
+    metric, learned = book.state.metric, is_learned(current, book.state.metric)
+    adopted = winner(current.trials, ratios, MARGIN if current.number else 0.0) if learned else ""
+    said = _said(current, adopted, TITLES[metric])
     closed = current.model_copy(update={"adopted": adopted, "said": said, "closed": True})
     rounds = book.state.with_round(closed).rounds
     stopped = budget.spent or reason_to_stop(rounds)
     if not stopped and not current.offers:
         stopped = "Nothing is left to try: val shows no need that samples could be made for."
+    if not learned:
+        stopped = (
+            f"No detector has learned to detect ({TITLES[metric]} on val stays near 0), so nothing "
+            "can be chosen: train longer, with augment loop --restart --steps N."
+        )
     reporter.say(f"{'Round ' + str(current.number) if current.number else 'Sweep'}: {said}")
     book.put(rounds=rounds, stopped=stopped)
 

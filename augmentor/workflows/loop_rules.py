@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from augmentor.mixing import proportional
 from augmentor.workflows.loop_state import Round, TrialLine
+from downstream.verdict import LEARNED_MAP50
 
 MARGIN = 0.01
 """After the sweep, a change whose interval holds zero is adopted only from this gain on val on."""
@@ -47,6 +48,16 @@ def winner(trials: Sequence[TrialLine], ratios: Mapping[str, float], margin: flo
 def is_quiet(past: Round) -> bool:
     """Whether no trial of a round has a gain that its val interval tells from zero."""
     return not any(trial.low is not None and trial.low > 0 for trial in past.trials)
+
+
+def is_learned(past: Round, metric: str) -> bool:
+    """Whether any training set of a round was learned at all; below that chance would choose.
+
+    Judged for detection alone, whose mAP50 stays at nothing until a detector begins to detect.
+    """
+    values = [past.start_value, *(trial.value for trial in past.trials)]
+    known = [value for value in values if value is not None]
+    return metric != "map50" or not known or max(known) >= LEARNED_MAP50
 
 
 def reason_to_stop(rounds: Sequence[Round]) -> str:

@@ -13,6 +13,7 @@ from augmentor.workflows.loop_rules import (
     MARGIN,
     Cell,
     apportion,
+    is_learned,
     is_quiet,
     least_needed,
     matching,
@@ -77,6 +78,14 @@ def test_what_a_winner_must_have(one: TrialLine, margin: float, wins: bool):
 
 
 # --- when it stops
+
+
+def test_below_a_detector_that_detects_nothing_is_chosen():
+    near_nothing = round_of(0, trial("x", -0.39, 0.0, 0.0)).model_copy(update={"start_value": 0.0})
+    assert not is_learned(near_nothing, "map50")
+    assert is_learned(near_nothing.model_copy(update={"start_value": 0.02}), "map50")
+    assert is_learned(near_nothing, "macro_f1")
+    assert is_learned(round_of(0), "map50")  # the budget was spent before anything was trained
 
 
 def test_two_quiet_rounds_in_a_row_stop_the_loop():
