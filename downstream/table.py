@@ -28,6 +28,8 @@ def format_table(report: Mapping[str, Any]) -> str:
         labels = arms[order[0]]["labels"]
         rows = [[arm, *(_number(arms[arm]["per_class"][c]) for c in labels)] for arm in order]
         parts += [_markdown([f"{kind} by class", *labels], rows), ""]
+        told = [f"- {sentence}" for sentence in report["findings"].get(task, [])]
+        parts += [*told, ""] if told else []
     if report["notes"]:
         parts += [*(f"- {note}" for note in report["notes"]), ""]
     return "\n".join(parts).rstrip() + "\n"
