@@ -110,7 +110,7 @@ def browse(browser: Any) -> Iterator[Callable[[str], Browsed]]:
     def open_page(url: str) -> Browsed:
         context = browser.new_context(viewport={"width": 1500, "height": 950})
         contexts.append(context)
-        context.set_default_timeout(30_000)
+        context.set_default_timeout(60_000)
         browsed = Browsed(context.new_page())
 
         def guard(route: Any) -> None:
@@ -126,7 +126,8 @@ def browse(browser: Any) -> Iterator[Callable[[str], Browsed]]:
         browsed.page.add_locator_handler(dismiss, lambda button: button.click())
         browsed.page.on("pageerror", lambda error: browsed.errors.append(str(error)))
         browsed.page.goto(url)
-        browsed.page.wait_for_selector("[data-cy=looker]")
+        # the first view of a cold App takes long on a busy machine
+        browsed.page.wait_for_selector("[data-cy=looker]", timeout=120_000)
         return browsed
 
     yield open_page
