@@ -11,7 +11,7 @@ from augmentor.fiftyone_io.predictions import Found, Gain, Guess, Predicted
 from augmentor.workflows.arms import MIXED, REAL
 from augmentor.workflows.project import Project
 from augmentor.workflows.reporting import Reporter
-from downstream.experiment import read_report
+from downstream.report_file import read_report
 from downstream.runs import Run, read_predictions, read_result
 
 
