@@ -66,6 +66,7 @@ bench: setup     ## speed and memory on this machine, as tables
 	$(BIN)/python benchmarks/build.py
 	$(BIN)/python benchmarks/review.py
 	$(BIN)/python benchmarks/foundation.py
+	$(BIN)/python benchmarks/onnx_latency.py
 
 clean:           ## remove what the tools leave behind; never a project
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info

@@ -23,6 +23,7 @@ COMMANDS = (
     "evaluate",
     "loop",
     "export",
+    "export-model",
     "sheet",
     "filters report",
     "filters fit",
