@@ -122,6 +122,11 @@ class ExperimentConfig(BaseModel):
     localisation_lr: float = Field(
         1e-3, gt=0, le=1, description="peak learning rate of AdamW; cosine to 0 after warm-up"
     )
+    localisation_balance: bool = Field(
+        True,
+        description="divide each image's focal loss by its defect pixels, so that a small defect "
+        "counts as much as a large one; False is the published protocol's plain mean over pixels",
+    )
     localisation_width: int = Field(
         16,
         ge=4,
@@ -187,7 +192,7 @@ class ExperimentConfig(BaseModel):
             names += ["detection_most_clean"]
             names += ["detection_lr", "select"]
         elif task == "localisation":
-            names = ["steps", "px", "batch", "most_clean", "lr", "width", "fold"]
+            names = ["steps", "px", "batch", "most_clean", "lr", "balance", "width", "fold"]
             names = [f"localisation_{name}" for name in names] + ["select"]
         else:
             names = ["classifier", "classification_steps", "classification_px"]

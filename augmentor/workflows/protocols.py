@@ -15,6 +15,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "localisation_px": 256,
         "localisation_width": 64,
         "localisation_fold": 1,
+        "localisation_balance": False,
         "localisation_batch": 8,
         "localisation_lr": 1e-4,
         "localisation_steps": 12_600,  # 200 epochs of 500 images

@@ -2,7 +2,8 @@
 
 The protocol is that of AnomalyDiffusion (Hu et al. 2024) and of those compared with it: images
 resized to a square of 256 px, focal loss, an image's score the maximum of its map averaged over
-21 x 21 px. Theirs keeps the epoch that is best on test; here nothing of test is looked at.
+21 x 21 px. Theirs keeps the epoch that is best on test; here nothing of test is looked at, and by
+default each image's loss is divided by its defect pixels (`focal_loss`).
 """
 
 import math
@@ -31,6 +32,8 @@ WIDTHS = (1, 2, 4, 8, 8)
 PRIOR = 0.01
 """What the untrained network says of every pixel, so that the first steps are not spent on learning
 that most are sound (Lin et al. 2017, section 3.3)."""
+LEAST_SHARE = 0.005
+"""An image counts as if at least this share of it were defect, a clean one too."""
 AVERAGED_PX = 21
 
 
@@ -87,6 +90,24 @@ def image_score(maps: torch.Tensor) -> torch.Tensor:
         maps[:, None], AVERAGED_PX, stride=1, padding=AVERAGED_PX // 2
     )
     return averaged.amax(dim=(1, 2, 3))
+
+
+def focal_loss(logits: torch.Tensor, masks: torch.Tensor, balance: bool) -> torch.Tensor:
+    """Focal loss of maps (Lin et al. 2017, with gamma 2 and no class weight).
+
+    Args:
+        logits: (N, px, px).
+        masks: (N, px, px), 1 on the defect.
+        balance: divide the loss of each image by its number of defect pixels, as Lin et al. divide
+            by that of positive anchors, but by `LEAST_SHARE` of the image at least; else the mean
+            over all pixels is taken, in which a blowhole weighs a hundredth of a frayed edge.
+    """
+    truth = masks.float()
+    loss = sigmoid_focal_loss(logits.float(), truth, alpha=-1, gamma=2, reduction="none")
+    if not balance:
+        return loss.mean()
+    least = LEAST_SHARE * truth[0].numel()
+    return (loss.sum(dim=(1, 2)) / truth.sum(dim=(1, 2)).clamp(min=least)).mean()
 
 
 def train_localiser(
@@ -174,9 +195,7 @@ def _fit(
         assert moved is not None
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             logits = model(batch)
-        return sigmoid_focal_loss(
-            logits[:, 0].float(), moved.float(), alpha=-1, gamma=2, reduction="mean"
-        )
+        return focal_loss(logits[:, 0], moved, config.localisation_balance)
 
     return fit(
         model,

@@ -16,7 +16,7 @@ from downstream.dataset import Item, read_export
 from downstream.detectors.batches import augment
 from downstream.detectors.outcome import Outcome
 from downstream.detectors.squares import Draws, Squares, read_mask_square
-from downstream.detectors.unet import build_unet, image_score, train_localiser
+from downstream.detectors.unet import build_unet, focal_loss, image_score, train_localiser
 from downstream.errors import ExportError, SettingsError
 from downstream.experiment import run_experiment
 from downstream.localisation import localisation_metrics
@@ -188,6 +188,23 @@ def test_the_network_keeps_the_size_and_begins_with_the_prior(fold: int) -> None
         logits = network(torch.randn(2, 3, 64, 64))
     assert logits.shape == (2, 1, 64, 64)
     assert float(logits.sigmoid().mean()) < 0.05
+
+
+def test_every_image_weighs_alike_in_a_balanced_loss_and_its_area_in_a_plain_one() -> None:
+    """Two images whose defects are missed as badly; one defect has sixteen times the pixels."""
+    masks = torch.zeros(2, 40, 50, dtype=torch.uint8)
+    masks[0, :20, :32], masks[1, :5, :8] = 1, 1
+    logits = torch.full((2, 40, 50), -2.0).masked_fill(masks == 0, -30.0)
+    p = 1 / (1 + np.exp(2))
+    each = (1 - p) ** 2 * -np.log(p)
+    balanced = [float(focal_loss(logits[k : k + 1], masks[k : k + 1], True)) for k in (0, 1)]
+    plain = [float(focal_loss(logits[k : k + 1], masks[k : k + 1], False)) for k in (0, 1)]
+    assert balanced == pytest.approx([each, each], rel=1e-5)
+    assert plain == pytest.approx([each * 640 / 2000, each * 40 / 2000], rel=1e-5)
+    clean = torch.zeros(1, 40, 50, dtype=torch.uint8)
+    alarmed = torch.full((1, 40, 50), 2.0)
+    expected = 2000 * each / (0.005 * 2000)
+    assert float(focal_loss(alarmed, clean, True)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_image_score_by_hand() -> None:
