@@ -32,7 +32,11 @@ steps     real  + copy-paste (240)  + 3.8 M inpainting model (240)  all real (ab
 1,600    0.254               0.299                           0.256                 0.430
 """
 
-MIXES = ("compact@0.8", "compact+copy-paste@0.8")
+RATIO = 0.8
+GENERATORS = {"compact": 0.5, "copy-paste": 0.5}
+"""What `mixed` is made of."""
+
+MIXES = ("mixed", f"compact@{RATIO}")
 """The arms that val chooses among: those that a generator of ours takes part in."""
 
 
@@ -58,7 +62,7 @@ DATASETS = {
 
 FULL: dict[str, Any] = {
     "seeds": (0, 1, 2),
-    "arms": ("real", "classical@0.8", "copy-paste@0.8", *MIXES, "full"),
+    "arms": ("real", "classical", "copy-paste", *MIXES, "full"),
     "detection_steps": 3000,
     "detection_px": 256,
     "classification_steps": 900,
@@ -68,7 +72,7 @@ FULL: dict[str, Any] = {
 }
 QUICK: dict[str, Any] = {
     "seeds": (0, 1, 2),
-    "arms": ("real", "copy-paste@0.8", "compact+copy-paste@0.8", "full"),
+    "arms": ("real", "copy-paste", "mixed", "full"),
     "detection_steps": 500,
     "detection_px": 160,
     "classification_steps": 150,
@@ -108,11 +112,13 @@ def main() -> None:
 def study(
     name: str, data: Path, home: Path, quick: bool, tasks: tuple[str, ...] | None, jobs: int
 ) -> tuple[dict[str, Any], str]:
-    """Import once, then evaluate; what is finished is not done again."""
+    """Import, build, evaluate; what is finished is not done again."""
+    from augmentor.workflows.build import build_dataset
     from augmentor.workflows.evaluate import evaluate_project
     from augmentor.workflows.importing import import_project
     from augmentor.workflows.project import (
         FILE_NAME,
+        MixConfig,
         SourceConfig,
         SplitConfig,
         open_project,
@@ -127,8 +133,10 @@ def study(
         import_project(name, source, split, home, reporter)
     settings = {**(QUICK if quick else FULL), "tasks": tasks or dataset.tasks, "jobs": jobs}
     project = open_project(home)
-    config = project.config.model_copy(update={"evaluate": ExperimentConfig(**settings)})
-    project = save_project(home, config)
+    mix = MixConfig(ratio=RATIO, generators=GENERATORS)
+    update = {"evaluate": ExperimentConfig(**settings), "mix": mix}
+    project = save_project(home, project.config.model_copy(update=update))
+    build_dataset(project, reporter)
     found = evaluate_project(project, reporter)
     return found.report, found.table
 
@@ -175,8 +183,8 @@ def closure(report: Mapping[str, Any], task: str, arm: str) -> str:
     """The share of the gap between `real` and `full` that an arm closes, in words."""
     found = report.get("closure", {}).get(task, {}).get(arm)
     if not found or found.get("value") is None:
-        why = (found or {}).get("why", "it was not measured")
-        return f"closure not defined ({why})"
+        why = (found or {}).get("reason", "it was not measured")
+        return f"closure of the gap {why if why.startswith('not defined') else f'unknown: {why}'}"
     return f"closes {found['value']:.0%} [{found['low']:.0%}, {found['high']:.0%}] of the gap"
 
 
