@@ -100,8 +100,8 @@ def _wait_for(url: str) -> None:
 
 
 def _browsed(url: str) -> list[tuple[str, int, Spent]]:
-    """The view, from the address to the first drawn image; the second time as a person who
-    goes on to another view has it, with the App's scripts in the browser's cache."""
+    """The view, from the address to the first drawn image; the second time with the App's scripts
+    in the browser's cache; and another one chosen in the App that is open."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         print("no Chromium: the view is not measured")
@@ -124,8 +124,20 @@ def _browsed(url: str) -> list[tuple[str, int, Spent]]:
 
             _, spent = _timed(opened)
             rows.append((f"view `{view}`, {label}", 0, spent))
+        _, spent = _timed(lambda: _switched(page, f"class {CLASSES[-1]}"))
+        rows.append(("another view, chosen in the App", 0, spent))
         browser.close()
     return rows
+
+
+def _switched(page: Any, view: str) -> None:
+    """As a person goes on to another view: in the App's list of them, until it is drawn."""
+    page.evaluate("document.querySelectorAll('canvas').forEach(c => c.dataset.before = 1)")
+    page.locator("[data-cy=saved-views-selection]").dispatch_event("click")
+    page.locator("[data-cy=saved-views-selection-view]").get_by_text(view).click()
+    page.wait_for_url(f"**view={view.replace(' ', '-')}*")
+    drawn = "[data-cy=looker] canvas[canvas-loaded=true]:not([data-before])"
+    page.wait_for_selector(drawn, timeout=60_000)
 
 
 def _operated(dataset: Any, url: str) -> list[tuple[str, int, Spent]]:

@@ -157,6 +157,8 @@ def _sidebar(fo: Any, dataset: Any) -> None:
     documents = []
     for title, paths, expanded in groups:
         kept = [p for p in paths if p not in taken]
+        if not kept:
+            continue  # the App would show an empty group as `No fields`
         taken |= set(kept)
         documents.append(fo.SidebarGroupDocument(name=title, paths=kept, expanded=expanded))
     rest = [
