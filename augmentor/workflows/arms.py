@@ -244,7 +244,7 @@ class _Resolver:
 
     def _maker(self, name: str) -> Maker:
         if name not in self._makers:
-            self._makers[name] = open_maker(self.project, name, self.reporter)
+            self._makers[name] = open_maker(self.project, name, self.reporter, self.train)
         return self._makers[name]
 
     def _short(self, name: str, wanted: int, samples: Sequence[PoolSample]) -> tuple[str, ...]:
