@@ -193,7 +193,7 @@ def test_evaluate_measures_every_arm_on_real_test_images(project):
     code, output = augment("evaluate", "--project", folder)
     assert code == 0, output
     report = json.loads((folder / "evaluation" / "report.json").read_text())
-    assert report["schema"] == 1
+    assert report["schema"] == 2
     assert (folder / "evaluation" / "report.html").stat().st_size > 1000
     export = manifest(folder / "evaluation" / "export")
     per_arm = Counter(
