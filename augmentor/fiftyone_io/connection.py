@@ -159,11 +159,15 @@ def make_durable() -> None:
 
 
 def _answers(uri: str) -> bool:
+    # a busy machine may take seconds to answer; processes are looked through only then, and a
+    # server that is gone is not waited for
+    return _pings(uri, 1000) or (mongod.is_running() and _pings(uri, 15_000))
+
+
+def _pings(uri: str, patience_ms: int) -> bool:
     import pymongo
     from pymongo.errors import PyMongoError
 
-    # a busy machine may take seconds to answer; a server that is gone is not waited for
-    patience_ms = 15_000 if mongod.is_running() else 1000
     client: pymongo.MongoClient[Any]
     try:
         with pymongo.MongoClient(uri, serverSelectionTimeoutMS=patience_ms) as client:
