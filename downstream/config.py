@@ -140,6 +140,13 @@ class ExperimentConfig(BaseModel):
         "unfolded after it; 2 is nearly four times as fast as 1, which is the published protocol's",
     )
 
+    finish_on_real: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the steps, the last ones, in which real images alone are drawn, in "
+        "every arm alike; a class that an arm has no real image of is drawn as before",
+    )
     pretrained: bool = Field(
         True, description="use pretrained weights where they are on disk; False never does"
     )
@@ -185,8 +192,13 @@ class ExperimentConfig(BaseModel):
         """The splits that are measured, val first."""
         return ("val",) if self.measure == "val" else ("val", "test")
 
-    def training_settings(self, task: Task) -> dict[str, object]:
-        """The settings that a run of `task` depends on, and no others: they enter its key."""
+    def training_settings(self, task: Task, *, synthetic: bool = True) -> dict[str, object]:
+        """The settings that a run of `task` depends on, and no others: they enter its key.
+
+        Args:
+            task: what is trained.
+            synthetic: whether it trains on any synthetic image.
+        """
         if task == "detection":
             names = ["detector", "detection_steps", "detection_px", "detection_batch"]
             names += ["detection_most_clean"]
@@ -199,4 +211,9 @@ class ExperimentConfig(BaseModel):
             names += ["classification_batch", "classification_lr", "with_good"]
             # left out where nothing is chosen, so that results from before the choice still count
             names += ["select"] if self.select != "last" else []
+        names += ["finish_on_real"] if self.finish_on_real and synthetic else []
         return {name: getattr(self, name) for name in [*names, "pretrained"]}
+
+    def synthetic_steps(self, steps: int) -> int:
+        """After how many of `steps` steps only real images are drawn."""
+        return steps - round(self.finish_on_real * steps)

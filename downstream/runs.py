@@ -79,16 +79,20 @@ def plan_runs(export: Export, out: Path, config: ExperimentConfig) -> list[Run]:
     for task in config.tasks:
         of_task: dict[str, Any] = {
             "task": task,
-            "settings": config.training_settings(task),
             "weights": _weights_hash(config, task),
             **{split: _hashes(export.items(split), task) for split in config.splits},
         }
-        trains = {
-            arm: _hashes(export.items("train", arm), task) for arm in config.arms or export.arms
-        }
+        trains = {}
+        for arm in config.arms or export.arms:
+            items = export.items("train", arm)
+            synthetic = any(item.kind == "synthetic" for item in items)
+            trains[arm] = {
+                "settings": config.training_settings(task, synthetic=synthetic),
+                "train": _hashes(items, task),
+            }
         for seed in config.seeds:
-            for arm, train in trains.items():
-                inputs = {**shared, **of_task, "train": train, "seed": seed}
+            for arm, of_arm in trains.items():
+                inputs = {**shared, **of_task, **of_arm, "seed": seed}
                 key = sha256_of(inputs)
                 # Named by what was trained, not for whom: arms of the same images share a run.
                 folder = out / "runs" / f"{task}-seed{seed}-{key[:10]}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from augmentor.allocator import keep_freed_memory
 from augmentor.errors import ProjectError
 from augmentor.protocols import FEW_SHOT
 from augmentor.workflows.arms import ARMS, MIXED, resolve_arms, write_arms_export
@@ -59,6 +60,7 @@ def evaluate_project(
         ProjectError: nothing was built yet, an arm is not known, or a setting does not fit.
         RunError: a training failed; the report holds the others.
     """
+    keep_freed_memory()
     asked = {"tasks": tasks, "seeds": seeds, "jobs": jobs, "select": select}
     protocol = protocol_of(project, protocol)
     config = evaluation_config(

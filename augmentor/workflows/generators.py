@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from augmentor.allocator import keep_freed_memory
 from augmentor.decisions import Standing
 from augmentor.filters import apply_decisions, apply_rules
 from augmentor.records_io import load_records
@@ -80,6 +81,7 @@ def train_recipe(
     key = checkpoint_key(recipe, examples, config.classes, config.seed)
     if is_done(folder, key):
         return folder, False
+    keep_freed_memory()
     defects = sum(not example.is_clean for example in examples)
     reporter.say(
         f"Training {recipe.name} on {defects} defect and {len(examples) - defects} clean images "
@@ -202,6 +204,7 @@ def sample(
     on_sample: Callable[[SyntheticDefect], None],
 ) -> list[SyntheticDefect]:
     """Make `requests`, except those that the pool holds already; judged by the rules of today."""
+    keep_freed_memory()
     with spent(project, f"sample {maker.name}"):
         made = sample_pool(
             maker.painter,

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from augmentor.allocator import keep_freed_memory
 from augmentor.errors import ProjectError
 from augmentor.records_io import load_records
 from augmentor.workflows.arms import COPY_PASTE, parse_arm, write_arms_export
@@ -87,6 +88,7 @@ def run_loop(
         ProjectError: a setting does not fit, or another loop was begun here.
         RunError: the incumbent could not be trained, or the evaluation failed.
     """
+    keep_freed_memory()
     config, generators = _settings(project, asked)
     folder = project.folder / FOLDER
     before = read_state(folder) if not restart else None

@@ -34,6 +34,11 @@ def balanced_batch(by_class: list[np.ndarray], batch: int, rng: np.random.Genera
     return np.array([rng.choice(by_class[c]) for c in classes])
 
 
+def real_part(by_class: list[np.ndarray], real: np.ndarray) -> list[np.ndarray]:
+    """Of each class's indices the real images' (`real`: (N,) bool); of one without any, all."""
+    return [own[real[own]] if real[own].any() else own for own in by_class]
+
+
 def augment(
     images: torch.Tensor, rng: np.random.Generator, masks: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor | None]:

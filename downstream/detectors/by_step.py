@@ -69,6 +69,11 @@ class StepSampler(Sampler[int]):
         self.rng = np.random.default_rng(seed)
         self.queues: tuple[list[int], list[int]] = ([], [])
 
+    def only(self, defects: np.ndarray) -> None:
+        """From now on draw these of the defect images alone; clean ones as before."""
+        self.kinds = (defects, self.kinds[1])
+        self.queues[0].clear()
+
     def __len__(self) -> int:
         return self.portion
 
@@ -149,6 +154,8 @@ class Plan:
         self.steps, self.batch = config.detection_steps, config.detection_batch
         self.check = config.select != "last"
         self.most_clean = config.detection_most_clean
+        self.mixed_steps = config.synthetic_steps(self.steps)
+        self.real_defects = _real_defects(train)
         self.portion = math.ceil(self.steps / CHECKS)
         self.workers = min(8, os.cpu_count() or 1)
         self.cpu_bf16 = False
@@ -164,7 +171,28 @@ class Plan:
     def sampler(self, files: Sequence[str], portion: int) -> StepSampler:
         """The order in which `files` are trained on."""
         clean = [len(self.data["labels"][file]["cls"]) == 0 for file in files]
-        return StepSampler(clean, self.most_clean, portion, self.seed)
+        self.order = StepSampler(clean, self.most_clean, portion, self.seed)
+        self.files = list(files)
+        return self.order
+
+    def after_step(self, done: int) -> None:
+        """Draw real images alone, where that many steps ask for it. Mosaics still take their other
+        three pictures from all images; the last tenth has none."""
+        if done == self.mixed_steps < self.steps:
+            self.order.only(np.flatnonzero([file in self.real_defects for file in self.files]))
+
+
+def _real_defects(items: list[Item]) -> set[str]:
+    """Files of the real defect images, and of all images of a class that has no real one."""
+    by_class: dict[str, list[Item]] = {}
+    for item in items:
+        if item.boxes:
+            by_class.setdefault(item.class_name, []).append(item)
+    return {
+        str(item.image)
+        for own in by_class.values()
+        for item in ([i for i in own if i.kind == "real"] or own)
+    }
 
 
 class ByStep(_Trainer):
@@ -246,6 +274,7 @@ class ByStep(_Trainer):
                 "smaller detection_lr."
             )
         self.done += 1
+        self.plan.after_step(self.done)
         if self.done % max(1, self.plan.steps // 50) == 0 or self.done == 1:
             self.history.append((self.done, loss / self.plan.batch))
         self.plan.on_step(self.done, self.plan.steps)

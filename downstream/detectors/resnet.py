@@ -6,6 +6,7 @@ and the same light augmentation: flips, a shift of up to 6 %, brightness and con
 """
 
 import os
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from downstream.detectors.batches import (
     balanced_batch,
     normalise,
     read_square,
+    real_part,
 )
 from downstream.detectors.fitting import fit, save_network, seeded
 from downstream.detectors.outcome import OnStep, Outcome, pick_device, use_bf16
@@ -84,7 +86,8 @@ def train_classifier(
         best.after_step(done)
         on_step(done, total)
 
-    history = _fit(model, pixels, targets, config, seed, device, stepped)
+    real = np.array([item.kind == "real" for item in train])
+    history = _fit(model, pixels, targets, real, config, seed, device, stepped)
     selected, predictions, val_chosen = best.settle(lambda model: predict(model, *sides))
     _save(model, classes, config, folder)
     return Outcome(
@@ -118,6 +121,7 @@ def _fit(
     model: nn.Module,
     pixels: torch.Tensor,
     targets: torch.Tensor,
+    real: np.ndarray,
     config: ExperimentConfig,
     seed: int,
     device: torch.device,
@@ -125,10 +129,13 @@ def _fit(
 ) -> list[tuple[int, float]]:
     rng = np.random.default_rng(seed)
     present = [np.flatnonzero(targets.numpy() == c) for c in sorted(set(targets.tolist()))]
+    late, step = real_part(present, real), count()
+    mixed = config.synthetic_steps(config.classification_steps)
     bf16 = use_bf16(config.precision, str(device))
 
     def loss_of_batch() -> torch.Tensor:
-        index = balanced_batch(present, config.classification_batch, rng)
+        drawn = present if next(step) < mixed else late
+        index = balanced_batch(drawn, config.classification_batch, rng)
         batch = augment(pixels[index].to(device), rng)[0]
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             return nn.functional.cross_entropy(model(batch), targets[index].to(device))

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from downstream.dataset import GOOD, Item
-from downstream.detectors.batches import balanced_batch, read_square
+from downstream.detectors.batches import balanced_batch, read_square, real_part
 from downstream.errors import ExportError
 
 RAM_FOR_IMAGES = 2 * 2**30
@@ -77,7 +77,12 @@ class Draws:
         self.clean = np.flatnonzero(names == GOOD)
         self.by_class = [np.flatnonzero(names == name) for name in sorted({*names} - {GOOD})]
         self.clean_share = min(len(self.clean) / len(items), most_clean)
+        self.real = np.array([item.kind == "real" for item in items])
         self.rng = rng
+
+    def only_real(self) -> None:
+        """From now on draw real images alone; of a class that has none, as before."""
+        self.by_class = real_part(self.by_class, self.real)
 
     def batch(self, size: int) -> np.ndarray:
         """(size,) indices."""

@@ -7,6 +7,7 @@ default each image's loss is divided by its defect pixels (`focal_loss`).
 """
 
 import math
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -187,9 +188,12 @@ def _fit(
 ) -> list[tuple[int, float]]:
     rng = np.random.default_rng(seed)
     draws = Draws(squares.items, config.localisation_most_clean, rng)
+    mixed, step = config.synthetic_steps(config.localisation_steps), count()
     bf16 = use_bf16(config.precision, str(device))
 
     def loss_of_batch() -> torch.Tensor:
+        if next(step) == mixed:
+            draws.only_real()
         images, masks = squares.batch(draws.batch(config.localisation_batch))
         batch, moved = augment(images.to(device), rng, masks.to(device))
         assert moved is not None

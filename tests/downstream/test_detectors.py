@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from downstream.config import ExperimentConfig
 from downstream.dataset import Item, read_export
 from downstream.detectors import by_step, resnet, yolo
+from downstream.detectors.batches import real_part
 from downstream.detectors.outcome import Outcome, rate_at
 from downstream.errors import ExportError, WeightsError
 
@@ -140,6 +141,48 @@ def test_many_clean_images_are_held_back_and_few_are_not() -> None:
     drawn = list(by_step.StepSampler(few, 0.25, 4000, seed=0))
     assert abs(sum(few[k] for k in drawn) / len(drawn) - 0.1) < 0.03
     assert set(by_step.StepSampler([True] * 3, 0.25, 30, seed=0)) == {0, 1, 2}
+
+
+def test_the_last_steps_draw_real_images_alone(
+    blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """8 real and 12 synthetic images; of 40 steps the last 20 are for the real ones."""
+    config = TINY.model_copy(
+        update={"finish_on_real": 0.5, "detection_steps": 40, "classification_steps": 40}
+    )
+    real = {str(i.image): i.kind == "real" for i in read_export(blobs).items("train", "mixed")}
+    seen: list[list[bool]] = []
+    real_batch = DetectionTrainer.preprocess_batch
+
+    def batch(self, given):
+        if self.model.training and len(seen) < 40:  # the batches of the calibration come last
+            seen.append([real[file] for file in given["im_file"]])
+        return real_batch(self, given)
+
+    monkeypatch.setattr(DetectionTrainer, "preprocess_batch", batch)
+    train(blobs, tmp_path / "yolo", "mixed", config)
+    assert len(seen) == 40 and all(map(all, seen[20:]))
+    assert not all(map(all, seen[:20]))
+
+    drawn: list[np.ndarray] = []
+    balanced = resnet.balanced_batch
+
+    def draw(*args):
+        drawn.append(balanced(*args))
+        return drawn[-1]
+
+    monkeypatch.setattr(resnet, "balanced_batch", draw)
+    train(blobs, tmp_path / "resnet", "mixed", config, kind="resnet")
+    kinds = np.array(list(real.values()))
+    assert len(drawn) == 40 and kinds[np.concatenate(drawn[20:])].all()
+    assert not kinds[np.concatenate(drawn[:20])].all()
+
+
+def test_a_class_without_a_real_image_is_drawn_as_before() -> None:
+    by_class = [np.array([0, 1, 2]), np.array([3, 4])]
+    real = np.array([True, False, True, False, False])
+    kept = real_part(by_class, real)
+    assert [own.tolist() for own in kept] == [[0, 2], [3, 4]]
 
 
 def test_unknown_and_missing_detector(tmp_path: Path) -> None:

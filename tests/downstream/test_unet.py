@@ -123,6 +123,15 @@ def test_draws_hold_clean_images_back_and_balance_the_classes(masked: Path) -> N
     assert (Draws(dots, 0.25, np.random.default_rng(0)).batch(50) < len(dots)).all()
 
 
+def test_the_last_steps_draw_real_images_alone(masked: Path) -> None:
+    items = read_export(masked).items("train", "mixed")
+    draws = Draws(items, 0.25, np.random.default_rng(0))
+    assert any(items[k].kind == "synthetic" for k in draws.batch(200))
+    draws.only_real()
+    assert all(items[k].kind == "real" for k in draws.batch(200))
+    assert {items[k].class_name for k in draws.batch(200)} == {"dot", "bar", "good"}
+
+
 def test_image_and_mask_are_moved_alike() -> None:
     """Bright pixels are the defect, before and after."""
     rng = np.random.default_rng(2)
