@@ -143,6 +143,41 @@ def test_many_clean_images_are_held_back_and_few_are_not() -> None:
     assert set(by_step.StepSampler([True] * 3, 0.25, 30, seed=0)) == {0, 1, 2}
 
 
+RTDETR = """
+nc: 80
+backbone:
+  - [-1, 1, Conv, [8, 3, 2]]
+  - [-1, 1, Conv, [16, 3, 2]]
+  - [-1, 1, Conv, [32, 3, 2]]
+  - [-1, 1, Conv, [32, 3, 2]]
+  - [-1, 1, Conv, [32, 3, 2]]
+head:
+  - [[2, 3, 4], 1, RTDETRDecoder, [nc, 32, 20, 2, 2, 2]]
+"""
+"""rtdetr-l's decoder, in small, on a plain pyramid."""
+
+
+def test_rtdetr_trains_and_finds_boxes_in_pixels_of_the_image(blobs: Path, tmp_path: Path) -> None:
+    """Its dataset, loss and post-processing are others than YOLO's."""
+    source = tmp_path / "rtdetr-tiny.yaml"
+    source.write_text(RTDETR)
+    settings = {"detector": str(source), "detection_steps": 60, "detection_lr": 0.01}
+    config = TINY.model_copy(update=settings)
+    outcome = train(blobs, tmp_path / "a", "mixed", config)
+    assert outcome.steps == 60 and outcome.from_scratch
+    losses = [loss for _, loss in outcome.history]
+    assert np.mean(losses[-5:]) < 0.8 * losses[0]
+    sizes = {item.id: (item.width, item.height) for item in read_export(blobs).items("test")}
+    for found in outcome.predictions["test"]:
+        width, height = sizes[found["id"]]
+        boxes = np.array(found["boxes"])
+        assert len(boxes) and set(found["classes"]) <= {0, 1}
+        assert (boxes >= -1).all() and (boxes <= [width + 1, height + 1] * 2).all()
+        assert (np.ptp(boxes[:, [0, 2]], axis=0) > 1).any(), "more than one place is named"
+    again = train(blobs, tmp_path / "b", "mixed", config)
+    assert again.predictions == outcome.predictions
+
+
 def test_the_last_steps_draw_real_images_alone(
     blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
