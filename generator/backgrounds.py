@@ -14,6 +14,10 @@ from generator.records import Box, DefectExample, Instance
 GRID = 48
 """Cells along the longer side, in which the largest defect-free rectangle is looked for."""
 
+LOOK_GREY, LOOK_ROUGH, LOOK_SIZE = 24.0, 0.5, 0.5
+"""Differences that weigh alike when surfaces are compared: of brightness in grey levels, of the
+logarithms of roughness and of the sides' lengths."""
+
 OWN_SHARE = 0.5
 """Share of draws among the class's own images where there is no clean one. Not all of them: a
 texture that fills its image (crazing) would be painted on itself, and not be seen."""
@@ -49,9 +53,11 @@ class Backgrounds:
         reader: ExampleReader,
         clearance_px: int,
         own_share: float = 0.0,
+        candidates: int = 1,
     ) -> None:
         self.clearance_px = clearance_px
         self.own_share = own_share
+        self.candidates = candidates
         self._reader = reader
         self._regions: dict[str, Box | None] = {}
         self._clean = [e for e in examples if e.is_clean]
@@ -68,11 +74,14 @@ class Backgrounds:
         least_region_px: int,
         class_name: str,
         late: float = 0.0,
+        like: DefectExample | None = None,
     ) -> Surface:
         """Draw a surface.
 
         With clean images: one of them, or with the probability `own_share` a whole image that
         holds the class already, with the defects it has; past a quarter of the tries a clean one.
+        A clean one is, of `candidates` drawn, the one that looks most like `like` without its
+        defects; past half of the tries any.
         Without clean images: the largest defect-free rectangle of a random defect image where
         its shorter side is at least `least_region_px`; else the whole image with the defects it
         has. Half of the draws are among images that hold the class, whose surface is the one on
@@ -83,7 +92,9 @@ class Backgrounds:
             own = self._own.get(class_name) if late < 0.25 and self.own_share else None
             if own and rng.random() < self.own_share:
                 return self._whole(own[int(rng.integers(len(own)))])
-            example = self._clean[int(rng.integers(len(self._clean)))]
+            drawn = 1 if like is None or late >= 0.5 else self.candidates
+            some = [self._clean[int(k)] for k in rng.integers(len(self._clean), size=drawn)]
+            example = some[0] if drawn == 1 or like is None else self._most_alike(some, like)
             return Surface(example, ground_of(self._reader.foreground(example)))
         if not self._used:
             raise ExampleError(
@@ -100,6 +111,27 @@ class Backgrounds:
             if min(x2 - x1, y2 - y1) >= least_region_px and foreground[y1:y2, x1:x2].mean() > 0.5:
                 return Surface(example, ground_of(foreground[y1:y2, x1:x2]), region)
         return self._whole(example)
+
+    def _most_alike(self, some: Sequence[DefectExample], like: DefectExample) -> DefectExample:
+        wanted = self._look(like)
+        return min(some, key=lambda one: float(np.abs(self._look(one) - wanted).sum()))
+
+    def _look(self, example: DefectExample) -> np.ndarray:
+        return self._reader.keep(("look", example.id), lambda: self._measure_look(example))
+
+    def _measure_look(self, example: DefectExample) -> np.ndarray:
+        """(7,) float32: brightness in three quantiles, roughness along both axes, width and
+        height, each in units of a difference that the eye notices."""
+        grey = self._reader.image(example).mean(axis=2, dtype=np.float32)
+        surface = self._reader.foreground(example) & ~self.defects(example)
+        if not surface.any():
+            surface = np.ones_like(surface)
+        steps = (np.abs(np.diff(grey, axis=1))[surface[:, 1:]], np.abs(np.diff(grey, axis=0)))
+        rough = [np.log1p(float(steps[0].mean())) if steps[0].size else 0.0]
+        rough.append(np.log1p(float(steps[1][surface[1:]].mean())) if surface[1:].any() else 0.0)
+        brightness = np.quantile(grey[surface], (0.1, 0.5, 0.9)) / LOOK_GREY
+        sizes = np.log([example.width, example.height]) / LOOK_SIZE
+        return np.array([*brightness, *np.array(rough) / LOOK_ROUGH, *sizes], dtype=np.float32)
 
     def _whole(self, example: DefectExample) -> Surface:
         """A defect image with the defects it has, which nothing new may touch."""

@@ -195,6 +195,13 @@ class SampleSettings(StrictModel):
     strength: float = Field(
         0.5, gt=0, le=1, description="share of the noise laid over a paste (SDEdit, 2108.01073)"
     )
+    shrink_strength: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="how far the strength falls where a window is scaled down to the canvas: it is "
+        "multiplied by (canvas / window) to this power, so a coarse painting stays near its paste",
+    )
     texture: float = Field(
         1.0, ge=0, le=1, description="share of the fine texture given back to scaled-down crops"
     )

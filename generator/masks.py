@@ -80,6 +80,13 @@ class PlannerSettings(StrictModel):
         description="share of the samples painted beside the defects of a real image of the class, "
         "rather than on a clean one; where there is no clean image, all are painted like that",
     )
+    background_candidates: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="clean images drawn for each sample; the one whose surface looks most like the "
+        "one that the shape comes from is painted on, so 1 is any",
+    )
     least_region_px: int = Field(
         96, ge=16, description="least side of a defect-free region used as background, pixels"
     )
@@ -165,7 +172,11 @@ class DraftPlanner:
         self.fingerprint = _fingerprint(self.examples, self.classes, settings, working_size)
         self.reader = ExampleReader(settings.cache_mb * 2**20)
         self._backgrounds = Backgrounds(
-            self.examples, self.reader, settings.clearance_px, settings.own_share
+            self.examples,
+            self.reader,
+            settings.clearance_px,
+            settings.own_share,
+            settings.background_candidates,
         )
         self._shapes: dict[str, _ClassShapes | None] = {}
 
@@ -232,7 +243,7 @@ class DraftPlanner:
         else:
             mask, lender, sources = _mask_like(model, like, rng)
         surface = self._backgrounds.draw(
-            rng, self.settings.least_region_px, request.class_name, late
+            rng, self.settings.least_region_px, request.class_name, late, model.example
         )
         if model.site.normal is not None and late < 0.5 and not surface.ground.on_backdrop:
             return None  # what touched the part's outline belongs to one, where any is in sight

@@ -74,15 +74,15 @@ class DiffusionPainter:
             self._refuse_foreign(draft)
         # Drafts that start from noise and those that start from a paste take different numbers of
         # steps, and those on crops and on whole images have canvases of different sizes.
-        groups: dict[tuple[bool, bool], list[int]] = {}
+        groups: dict[tuple[int | None, bool], list[int]] = {}
         for place, draft in enumerate(drafts):
-            key = (self._starts_from_paste(draft), draft.background is None)
+            key = (self._begin(draft), draft.background is None)
             groups.setdefault(key, []).append(place)
         painted: dict[int, np.ndarray] = {}
-        for (from_paste, whole), places in groups.items():
+        for (begin, whole), places in groups.items():
             members = [drafts[k] for k in places]
             solved = self._best if self._selector is not None and not whole else self._solved
-            canvases = solved(members, from_paste, whole)
+            canvases = solved(members, begin, whole)
             for k, draft, canvas in zip(places, members, canvases, strict=True):
                 painted[k] = self._finish(draft, canvas)
         return [painted[k] for k in range(len(drafts))]
@@ -103,13 +103,23 @@ class DiffusionPainter:
     def _starts_from_paste(self, draft: Draft) -> bool:
         return self.recipe.sampling.init == "paste" and draft.paste is not None
 
+    def _begin(self, draft: Draft) -> int | None:
+        """The solver's step that a draft's partly noised paste enters at; None: there is none."""
+        if not self._starts_from_paste(draft):
+            return None
+        sampling, (x1, y1, x2, y2) = self.recipe.sampling, draft.crop_xyxy
+        shrunk = min(1.0, self.recipe.crops.size_px / max(x2 - x1, y2 - y1))
+        strength = sampling.strength * shrunk**sampling.shrink_strength
+        scheduler = self.parts.objective.scheduler(sampling.solver, sampling.steps)
+        return begin_index(scheduler, strength)
+
     def _solved(
-        self, drafts: Sequence[Draft], from_paste: bool, whole: bool
+        self, drafts: Sequence[Draft], begin: int | None, whole: bool
     ) -> Iterator[np.ndarray]:
         """A (S, S, C) canvas a draft, in order; as many at once as fit into memory."""
 
         def work(few: Sequence[Draft]) -> np.ndarray:
-            return self._paint_block(few, from_paste=from_paste, whole=whole)
+            return self._paint_block(few, begin, whole=whole)
 
         try:
             for _, canvases in self._portions.over(drafts, work):
@@ -120,7 +130,9 @@ class DiffusionPainter:
                 "programs that use it, then type the same command again: it continues."
             ) from None
 
-    def _best(self, drafts: Sequence[Draft], from_paste: bool, whole: bool) -> Iterator[np.ndarray]:
+    def _best(
+        self, drafts: Sequence[Draft], begin: int | None, whole: bool
+    ) -> Iterator[np.ndarray]:
         """As `_solved`; of several candidates for each draft the one that changed most."""
         assert self._selector is not None
         size = self.recipe.crops.size_px
@@ -129,7 +141,7 @@ class DiffusionPainter:
         best: dict[int, tuple[float, np.ndarray]] = {}
         for number in range(self.recipe.sampling.best_of):
             tried = [_candidate(draft, number) for draft in drafts]
-            for k, canvas in enumerate(self._solved(tried, from_paste, whole)):
+            for k, canvas in enumerate(self._solved(tried, begin, whole)):
                 one = slice(k, k + 1)
                 change = float(self._selector.change(canvas[None], before[one], masks[one])[0])
                 if k not in best or change > best[k][0]:
@@ -137,7 +149,9 @@ class DiffusionPainter:
         yield from (best[k][1] for k in range(len(drafts)))
 
     @torch.no_grad()
-    def _paint_block(self, drafts: Sequence[Draft], *, from_paste: bool, whole: bool) -> np.ndarray:
+    def _paint_block(
+        self, drafts: Sequence[Draft], begin: int | None, *, whole: bool
+    ) -> np.ndarray:
         """(B, S, S, C) float32 canvases in [0, 255], not clipped."""
         size = self.recipe.crops.whole_image_px if whole else self.recipe.crops.size_px
         backbone, objective = self.parts.backbone, self.parts.objective
@@ -149,15 +163,14 @@ class DiffusionPainter:
         scene = backbone.prepare(images, masks, given, clean=blind)
         noise = torch.cat([backbone.noise(d.request.seed, size) for d in drafts]).to(self.device)
         scheduler = objective.scheduler(self.recipe.sampling.solver, self.recipe.sampling.steps)
-        begin, clean = 0, torch.zeros_like(noise)
-        if from_paste:
-            begin = begin_index(scheduler, self.recipe.sampling.strength)
+        clean = torch.zeros_like(noise)
+        if begin is not None:
             pasted = self._canvases([d.paste for d in drafts if d.paste is not None], drafts, size)
             clean = backbone.prepare(pasted.to(self.device), masks, given).clean
-        start = objective.noised(scheduler, begin, clean, noise)
+        start = objective.noised(scheduler, begin or 0, clean, noise)
         hold = holding(objective, scheduler, scene, noise) if blind else None
         predict = guided(self.parts, scene.given, self.recipe.sampling, self.precision)
-        canvas = solve(predict, scheduler, start, begin, hold)
+        canvas = solve(predict, scheduler, start, begin or 0, hold)
         return to_pixels(given.restore(given.surround(backbone.decode(canvas))))
 
     def _inputs(self, drafts: Sequence[Draft], size: int, *, whole: bool) -> tuple[Tensor, Tensor]:

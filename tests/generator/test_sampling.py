@@ -160,6 +160,44 @@ def test_a_pool_holds_what_its_manifest_says(checkpoint, tmp_path):
     assert len(list((tmp_path / "p" / "images").iterdir())) == 5
 
 
+def test_a_coarse_painting_stays_near_its_paste(checkpoint):
+    """The strength falls only for windows that are scaled down to the canvas of 32 px."""
+    folder, examples = checkpoint
+    clean = next(e for e in examples if e.is_clean)
+    image = cv2.imread(str(clean.image_path))[..., ::-1].copy()
+
+    def change(high: int, shrink: float) -> tuple[np.ndarray, float]:
+        painter = load_painter(folder)
+        sampling = painter.recipe.sampling.model_copy(
+            update={"shrink_strength": shrink, "steps": 12, "guidance": 1.0, "texture": 0.0}
+        )
+        painter.recipe = painter.recipe.model_copy(update={"sampling": sampling})
+        mask = np.zeros(image.shape[:2], bool)
+        mask[4 : 4 + high, 4:12] = True
+        window = crop_window((4, 4, 12, 4 + high), (clean.width, clean.height), least_px=32)
+        paste = np.where(mask[..., None], 20, image).astype(np.uint8)
+        request = make_request(painter.fingerprint, "pit", 0, 0)
+        draft = Draft(
+            request=request,
+            background=clean,
+            image=image,
+            mask=mask,
+            crop_xyxy=window,
+            mask_source_id=None,
+            mask_kind="exact",
+            paste=paste,
+            source_ids=(clean.id,),
+        )
+        (painted,) = painter.paint([draft])
+        x1, y1, x2, y2 = window
+        inside = mask[y1:y2, x1:x2]
+        return painted, float(np.abs(painted[inside].astype(float) - 20).mean())
+
+    small, _ = change(10, 0.0)
+    assert (small == change(10, 1.0)[0]).all()
+    assert change(60, 1.0)[1] < 0.8 * change(60, 0.0)[1]
+
+
 def test_two_that_fill_one_pool_at_once_make_each_sample_once(checkpoint, tmp_path):
     folder, examples = checkpoint
     painters = [load_painter(folder) for _ in range(2)]

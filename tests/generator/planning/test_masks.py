@@ -234,3 +234,34 @@ def test_the_share_beside_real_defects_of_the_class_is_kept(train):
             taken = planner.reader.mask(draft.background, instance)
             assert not (draft.mask[y1:y2, x1:x2] & taken).any()
     assert 12 <= beside <= 28
+
+
+def test_of_several_clean_images_the_one_most_alike_is_painted_on(tmp_path, write):
+    """Cracks on dark tiles; clean tiles are dark, bright, and dark but rough."""
+    rng = np.random.default_rng(3)
+
+    def tile(level: float, roughness: float) -> np.ndarray:
+        grey = rng.normal(level, roughness, (130, 170, 1)).clip(0, 255)
+        return np.repeat(grey.astype(np.uint8), 3, axis=2)
+
+    mask = np.zeros((130, 170), bool)
+    mask[30:90, 60:64] = True
+    cracked = [tile(60, 3) for _ in range(3)]
+    for image in cracked:
+        image[mask] = 255
+    examples = [write(tmp_path, f"c{k}", c, [("crack", mask)]) for k, c in enumerate(cracked)]
+    looks = {"dark": (60, 3), "bright": (190, 3), "rough": (60, 30)}
+    names = {}
+    for name, look in looks.items():
+        for k in range(3):
+            clean = write(tmp_path, f"{name}{k}", tile(*look))
+            names[clean.id] = name
+            examples.append(clean)
+
+    def drawn(candidates: int) -> set[str]:
+        settings = PlannerSettings(background_candidates=candidates)
+        planner = DraftPlanner(examples, ("crack",), settings)
+        return {names[planner.plan(request("crack", k)).background.id] for k in range(25)}
+
+    assert drawn(1) == {"dark", "bright", "rough"}
+    assert drawn(30) == {"dark"}
