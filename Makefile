@@ -72,7 +72,7 @@ bench-gain: setup ## what synthetic defects are worth on real photographs; a nig
 	$(BIN)/python benchmarks/gain.py magnetic-tile
 	$(BIN)/python benchmarks/gain.py neu-det
 
-bench-gain-quick: setup ## the same in an hour, too short for a claim
+bench-gain-quick: setup ## the same in an hour, localisation alone
 	$(BIN)/python benchmarks/gain.py magnetic-tile --quick
 
 clean:           ## remove what the tools leave behind; never a project

@@ -68,6 +68,7 @@ def compare(
     from downstream.config import ExperimentConfig
     from downstream.names import PER_CLASS
     from downstream.trials import run_trials
+    from generator.files import sha256_of
 
     project, reporter = open_project(home), Lines()
     arms = dict(resolve_arms(project, plain, reporter))
@@ -79,7 +80,9 @@ def compare(
         for name, arm in resolve_arms(changed, names, reporter).items():
             arms[f"{name} {lever}".strip()] = arm
     folder = home / "levers"
-    export = write_arms_export(project, folder / "export", arms, without_test=True)
+    # a folder of its own, so that two comparisons may run side by side
+    own = sha256_of([task, settings, plain, names, levers])[:10]
+    export = write_arms_export(project, folder / f"export-{own}", arms, without_test=True)
     config = ExperimentConfig(tasks=(task,), arms=tuple(arms), measure="val", **settings)
     trials = run_trials(export, folder, config, plain[0], on_progress=reporter.progress)
     results = {

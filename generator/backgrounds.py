@@ -18,6 +18,10 @@ LOOK_GREY, LOOK_ROUGH, LOOK_SIZE = 24.0, 0.5, 0.5
 """Differences that weigh alike when surfaces are compared: of brightness in grey levels, of the
 logarithms of roughness and of the sides' lengths."""
 
+CLEAN_PER_CANDIDATE = 4
+"""Clean images that there must be for each candidate: of a handful, the same few would always be
+the most alike."""
+
 OWN_SHARE = 0.5
 """Share of draws among the class's own images where there is no clean one. Not all of them: a
 texture that fills its image (crazing) would be painted on itself, and not be seen."""
@@ -57,10 +61,10 @@ class Backgrounds:
     ) -> None:
         self.clearance_px = clearance_px
         self.own_share = own_share
-        self.candidates = candidates
         self._reader = reader
         self._regions: dict[str, Box | None] = {}
         self._clean = [e for e in examples if e.is_clean]
+        self.candidates = max(1, min(candidates, len(self._clean) // CLEAN_PER_CANDIDATE))
         # an image whose defects have no place may not be painted on: nobody knows what is free
         self._used = [e for e in examples if e.instances]
         self._own: dict[str, list[DefectExample]] = {}

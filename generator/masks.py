@@ -84,8 +84,8 @@ class PlannerSettings(StrictModel):
         1,
         ge=1,
         le=1024,
-        description="clean images drawn for each sample; the one whose surface looks most like the "
-        "one that the shape comes from is painted on, so 1 is any",
+        description="clean images drawn for each sample, at most a quarter of all; the one whose "
+        "surface looks most like the one that the shape comes from is painted on, so 1 is any",
     )
     least_region_px: int = Field(
         96, ge=16, description="least side of a defect-free region used as background, pixels"

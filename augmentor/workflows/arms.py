@@ -20,7 +20,7 @@ on what their images look like beside real ones judges them. Every arm has the s
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -228,7 +228,7 @@ class _Resolver:
             made = write_classical_pool(defects, numbers, pool, seed=seed)
             return [PoolSample(pool, record) for record in made]
         # as anybody would paste them: neither helped nor held back by rules on what they look like
-        maker = replace(self._maker(COPY_PASTE), scorer=None)
+        maker = self._pasting
         # nor by what people accepted; only a wrong name that they mended is not taught on purpose
         decided = logged_decisions(self.project)
         mended = {k: v for k, v in decided.items() if v.class_name is not None}
@@ -241,6 +241,10 @@ class _Resolver:
             for record in [r for r in accepted if r.class_name == class_name][:number]
         ]
         return pool_samples(self.project, taken)
+
+    @cached_property
+    def _pasting(self) -> Maker:
+        return open_maker(self.project, COPY_PASTE, self.reporter, self.train, as_anybody=True)
 
     def _maker(self, name: str) -> Maker:
         if name not in self._makers:

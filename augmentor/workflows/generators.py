@@ -40,6 +40,10 @@ PASTING = frozenset({"copy-paste", "poisson-paste"})
 """Baselines that need a real defect's pixels, so only unmixed real shapes serve them."""
 
 
+ANY_BACKGROUND = {"own_share": 0.0, "background_candidates": 1}
+"""Settings of the planner without a choice of what is painted on."""
+
+
 @dataclass(frozen=True)
 class Maker:
     """A generator ready to sample: what paints, what plans for it, and what compares its samples
@@ -110,6 +114,8 @@ def open_maker(
     name: str,
     reporter: Reporter,
     examples: Sequence[DefectExample] | None = None,
+    *,
+    as_anybody: bool = False,
 ) -> Maker:
     """Open a baseline, or a recipe's checkpoint, trained first where it isn't yet.
 
@@ -119,11 +125,15 @@ def open_maker(
             `training.keep_checkpoints` kept there.
         reporter: told of the progress.
         examples: the train split where it was read already; None reads it.
+        as_anybody: as a user would do it who had no Augmentor: on any clean image, whatever
+            `masks` says of backgrounds, and judged by the masks alone.
     """
     examples = training_examples(project) if examples is None else examples
     config = project.config
     settings = config.masks
-    scorer = Scorer(project, examples, reporter)
+    if as_anybody:
+        settings = settings.model_copy(update=ANY_BACKGROUND)
+    scorer = None if as_anybody else Scorer(project, examples, reporter)
     if name in BASELINES:
         if name in PASTING:
             settings = settings.model_copy(update={"real_share": 1.0, "recombine": 0.0})

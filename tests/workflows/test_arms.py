@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from helpers import augment
@@ -196,3 +197,14 @@ def test_the_command_says_what_an_arm_may_be(built):
     code, output = augment("evaluate", "--ratios", "0.3;0.5", "--project", built.folder)
     assert code == EXIT_USAGE
     assert "--ratios 0.3,0.5,0.8" in " ".join(output.replace("│", " ").split())
+
+
+def test_the_baseline_pastes_on_any_clean_image_whatever_the_project_chooses(built, arms):
+    masks = built.config.masks.model_copy(update={"background_candidates": 50, "own_share": 0.5})
+    chosen = replace(built, config=built.config.model_copy(update={"masks": masks}))
+    names = ("copy-paste", "copy-paste+perlin@0.5")
+    found = resolve_arms(chosen, names, Silent())
+    ids = {name: {s.record.id for s in arm.samples} for name, arm in found.items()}
+    assert ids["copy-paste"] == {s.record.id for s in arms["copy-paste"].samples}
+    pasted = {s.record.id for s in found[names[1]].samples if s.record.generator == "copy-paste"}
+    assert pasted and not pasted & ids["copy-paste"]

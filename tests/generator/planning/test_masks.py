@@ -5,7 +5,7 @@ import pytest
 
 from generator.errors import ExampleError, PlacementError
 from generator.masks import DraftPlanner, PlannerSettings
-from generator.records import Draft, SampleRequest
+from generator.records import DefectExample, Draft, SampleRequest
 
 CLASSES = ("pit", "crack", "chip")
 
@@ -253,15 +253,17 @@ def test_of_several_clean_images_the_one_most_alike_is_painted_on(tmp_path, writ
     looks = {"dark": (60, 3), "bright": (190, 3), "rough": (60, 30)}
     names = {}
     for name, look in looks.items():
-        for k in range(3):
+        for k in range(24):
             clean = write(tmp_path, f"{name}{k}", tile(*look))
             names[clean.id] = name
             examples.append(clean)
 
-    def drawn(candidates: int) -> set[str]:
+    def drawn(candidates: int, among: list[DefectExample]) -> set[str]:
         settings = PlannerSettings(background_candidates=candidates)
-        planner = DraftPlanner(examples, ("crack",), settings)
+        planner = DraftPlanner(among, ("crack",), settings)
         return {names[planner.plan(request("crack", k)).background.id] for k in range(25)}
 
-    assert drawn(1) == {"dark", "bright", "rough"}
-    assert drawn(30) == {"dark"}
+    assert drawn(1, examples) == {"dark", "bright", "rough"}
+    assert drawn(18, examples) == {"dark"}
+    few = examples[:3] + examples[3::24]
+    assert drawn(18, few) == {"dark", "bright", "rough"}, "too few to choose among"
