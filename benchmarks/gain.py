@@ -32,11 +32,15 @@ steps     real  + copy-paste (240)  + 3.8 M inpainting model (240)  all real (ab
 """
 
 RATIO = 0.8
-GENERATORS = {"compact": 0.5, "copy-paste": 0.5}
-"""What `mixed` is made of."""
+GENERATORS = {"copy-paste": 1.0}
+"""What `mixed` is made of, placed and filtered as the project does it, on backgrounds that look like
+the defect's own; the arm `copy-paste` is pasted on any. On val it did better than with samples of
+`compact` among them (docs/experiments.md)."""
 
-MIXES = ("mixed",)
-"""The arms that val chooses among: those that a generator of ours takes part in."""
+DIFFUSION = f"compact+copy-paste@{RATIO}"
+
+MIXES = ("mixed", DIFFUSION)
+"""The arms of ours that val chooses among."""
 
 
 @dataclass(frozen=True)

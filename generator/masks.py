@@ -81,7 +81,7 @@ class PlannerSettings(StrictModel):
         "rather than on a clean one; where there is no clean image, all are painted like that",
     )
     background_candidates: int = Field(
-        1,
+        16,
         ge=1,
         le=1024,
         description="clean images drawn for each sample, at most a quarter of all; the one whose "
