@@ -210,7 +210,8 @@ def _samples(
     images = np.concatenate([np.ones((1, len(rows)), dtype=int), drawn])
     n = len(result["labels"])
     if run.task == "detection":
-        return detection_samples(rows, [i.boxes for i in export.items(split)], n, images)
+        boxes, threshold = [i.boxes for i in export.items(split)], result["threshold"]
+        return detection_samples(rows, boxes, n, images, threshold)
     if run.task == "localisation":
         return localisation_samples(rows, result["labels"], images)
     guesses = [int(np.argmax(row["probabilities"])) for row in rows]

@@ -127,3 +127,21 @@ def f1_by_threshold(matches: Sequence[ClassMatches], thresholds: np.ndarray) -> 
         right = np.concatenate([[0], np.cumsum(each.hits[0])])[kept]
         rows.append(2 * right / (kept + total) if total else np.full(len(thresholds), np.nan))
     return np.array(rows)
+
+
+def weighted_f1(matches: ClassMatches, images: np.ndarray, threshold: float) -> np.ndarray:
+    """F1 at IoU 0.5 of one class on resamples, detections of at least `threshold` alone.
+
+    Args:
+        matches: of the class.
+        images: (B, N), how often each image is in each resample.
+        threshold: least score that counts.
+
+    Returns:
+        (B,) float64; NaN where a resample has no defect of the class.
+    """
+    kept = int(np.searchsorted(-matches.scores, -threshold, side="right"))
+    each = images[:, matches.image[:kept]]
+    total = (images @ matches.truths).astype(float)
+    right = 2.0 * (each @ matches.hits[0, :kept])
+    return np.where(total > 0, right / np.where(total > 0, each.sum(axis=1) + total, 1), np.nan)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy import stats
 
-from downstream.matching import Boxes, ClassMatches, average_precision, match
+from downstream.matching import Boxes, ClassMatches, average_precision, match, weighted_f1
 
 Verdict = Literal["helps", "no evidence", "hurts", "no verdict"]
 
@@ -73,6 +73,7 @@ def detection_samples(
     targets: Sequence[Boxes],
     n_classes: int,
     images: np.ndarray,
+    threshold: float,
 ) -> dict[str, np.ndarray]:
     """Detection metrics of one run on every resample of the test images.
 
@@ -81,9 +82,10 @@ def detection_samples(
         targets: defects of the same images.
         n_classes: how many classes there are.
         images: (B, N) weights from `draw`; a first row of ones gives the split itself.
+        threshold: the score that F1 counts from, as val gave it; it stays as it is.
 
     Returns:
-        `map50` and `map` of shape (B,), `per_class` AP50 of shape (B, classes). NaN where a
+        `map50`, `map` and `f1` of shape (B,), `per_class` AP50 of shape (B, classes). NaN where a
         resample has no defect of the class; the means pass over those classes, as COCO does.
     """
     matches: list[ClassMatches] = match(predictions, targets, n_classes)
@@ -93,9 +95,12 @@ def detection_samples(
         count = np.maximum(have.sum(axis=1), 1)
         map50 = np.where(have.any(axis=1), np.nansum(table[:, :, 0], axis=1) / count, np.nan)
         whole = np.nansum(table.mean(axis=2), axis=1) / count
+        f1 = np.stack([weighted_f1(m, images, threshold) for m in matches], axis=1)
+        f1 = np.where(have.any(axis=1), np.nansum(f1, axis=1) / count, np.nan)
     return {
         "map50": map50,
         "map": np.where(have.any(axis=1), whole, np.nan),
+        "f1": f1,
         "per_class": table[:, :, 0],
     }
 

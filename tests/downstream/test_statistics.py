@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from downstream.matching import average_precision, match
-from downstream.metrics import classification_metrics
+from downstream.metrics import classification_metrics, f1_at
 from downstream.statistics import (
     Difference,
     classification_samples,
@@ -74,13 +74,17 @@ def test_classification_samples_equal_torchmetrics(seed: int) -> None:
 def test_detection_samples_average_the_classes_that_are_there(scene: Scene) -> None:
     predictions, targets = scene(3)
     weights = np.stack([np.ones(len(targets), dtype=int), draw(len(targets), 1, 100, 0).images[0]])
-    samples = detection_samples(predictions, targets, 4, weights)
+    samples = detection_samples(predictions, targets, 4, weights, 0.4)
     assert np.isnan(samples["per_class"][:, 3]).all()
     matches = match(predictions, targets, 4)
     for row, weight in enumerate(weights):
         table = np.array([average_precision(m, weight) for m in matches[:3]])
         assert samples["map50"][row] == pytest.approx(np.nanmean(table[:, 0]))
         assert samples["map"][row] == pytest.approx(np.nanmean(table))
+        repeated = np.repeat(np.arange(len(targets)), weight)
+        f1 = f1_at([predictions[k] for k in repeated], [targets[k] for k in repeated], 4, 0.4)
+        assert 0 < f1["f1"] < 1
+        assert samples["f1"][row] == pytest.approx(f1["f1"])
 
 
 def test_draws_repeat_and_keep_the_size() -> None:
