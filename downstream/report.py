@@ -11,8 +11,8 @@
   `by_class` (image-level), `instances` (boxes)
 - `primary`: by task, the metric that the verdict is about
 - `results`: by task, then arm:
-  - `metrics`: by name `mean`, `std` over seeds (null for one seed), `per_seed`; on test; and, but
-    for F1, the interval `low`, `high` of the mean
+  - `metrics`: by name `mean`, `std` over seeds (null for one seed), `per_seed`; on test; and the
+    interval `low`, `high` of the mean
   - `val`: the same on val
   - `per_class`: by class, mean over seeds of AP50 (detection), F1, or pixel AP over the class's
     images and all good ones (localisation); null where test has none
