@@ -32,14 +32,11 @@ steps     real  + copy-paste (240)  + 3.8 M inpainting model (240)  all real (ab
 """
 
 RATIO = 0.8
-GENERATORS = {"copy-paste": 1.0}
+GENERATORS = {"compact": 0.5, "copy-paste": 0.5}
 """What `mixed` is made of: placed and filtered as the project does it, on backgrounds that look
-like the defect's own, while the arm `copy-paste` is pasted on any. On val it did better than with
-samples of `compact` among them (docs/experiments.md)."""
+like the defect's own, while the arm `copy-paste` is pasted on any."""
 
-DIFFUSION = f"compact+copy-paste@{RATIO}"
-
-MIXES = ("mixed", DIFFUSION)
+MIXES = ("mixed",)
 """The arms of ours that val chooses among."""
 
 

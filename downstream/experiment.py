@@ -3,7 +3,9 @@ reported and takes nothing else down."""
 
 import json
 import multiprocessing
+import os
 import queue
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -240,10 +242,20 @@ def _side_by_side(
 
 
 def _child(run: Run, export: Export, config: ExperimentConfig, steps: Any) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         execute(run, export, config, lambda done, total: steps.put((run.key, done)))
     except RunError:
         raise SystemExit(1) from None  # the parent reads failed.json
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed can't end its trainings, and whoever starts it again would have two
+    of them write into one folder; so each looks to it itself."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _drain(steps: Any, by_key: dict[str, Run], progress: _Progress) -> None:

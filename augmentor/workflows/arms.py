@@ -79,13 +79,17 @@ class Arm:
     notes: tuple[str, ...] = ()
 
 
-def resolve_arms(project: Project, names: Sequence[str], reporter: Reporter) -> dict[str, Arm]:
+def resolve_arms(
+    project: Project, names: Sequence[str], reporter: Reporter, *, as_baselines: bool = True
+) -> dict[str, Arm]:
     """What each of these arms trains on; generators are trained and pools filled where needed.
 
     Args:
         project: whose arms they are.
         names: see the top of this file.
         reporter: told of the progress, and warned of samples that are missing.
+        as_baselines: `copy-paste@R` is what anybody would paste; else the project's generator of
+            that name, which places and filters like every other.
 
     Raises:
         ProjectError: a name that is none, or one that speaks of a dataset nobody built yet.
@@ -96,7 +100,7 @@ def resolve_arms(project: Project, names: Sequence[str], reporter: Reporter) -> 
     for part in dict.fromkeys(part for one in asked for part in one.parts):
         if part not in (*ARMS, FULL, SYNTHETIC, *BASELINES):
             open_recipe(project, part.partition("@")[0])
-    resolver = _Resolver(project, reporter)
+    resolver = _Resolver(project, reporter, as_baselines)
     return {one.name: resolver.arm(one) for one in asked}
 
 
@@ -153,8 +157,9 @@ def write_arms_export(
 class _Resolver:
     """Resolves names one after the other; what several of them need is made once."""
 
-    def __init__(self, project: Project, reporter: Reporter) -> None:
+    def __init__(self, project: Project, reporter: Reporter, as_baselines: bool) -> None:
         self.project = project
+        self.as_baselines = as_baselines
         self.reporter = reporter
         self.records = load_records(project.data)
         self.train = training_examples(project)
@@ -172,7 +177,7 @@ class _Resolver:
             shares = self._mixing.get("generators", self.project.shares)
         plan = self._plan(asked.ratio, shares)
         real = self.clean if asked.ratio == 1 else self.real
-        if asked.parts in ((CLASSICAL,), (COPY_PASTE,)):
+        if asked.parts == (CLASSICAL,) or (self.as_baselines and asked.parts == (COPY_PASTE,)):
             numbers: Counter[str] = Counter()
             for (_, class_name), number in plan.wanted.items():
                 numbers[class_name] += number

@@ -84,6 +84,8 @@ def train_recipe(
     folder = project.checkpoint(recipe.name)
     key = checkpoint_key(recipe, examples, config.classes, config.seed)
     if is_done(folder, key):
+        # nothing is trained, but sampling goes by the recipe's newest settings
+        train(recipe, examples, config.classes, folder, seed=config.seed)
         return folder, False
     keep_freed_memory()
     defects = sum(not example.is_clean for example in examples)

@@ -84,7 +84,7 @@ class Bench:
     def sweep(self, ratios: Sequence[float]) -> tuple[Offer, ...]:
         """Every generator at every ratio, the smaller ratios first."""
         names = {f"{name}@{ratio:g}": ratio for ratio in ratios for name in self.generators}
-        arms = resolve_arms(self.project, list(names), self.reporter)
+        arms = resolve_arms(self.project, list(names), self.reporter, as_baselines=False)
         return tuple(
             Offer(
                 arm=name,

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from downstream import experiment
@@ -147,6 +148,25 @@ def test_side_by_side(tmp_path: Path, make_export: Callable[..., Path]) -> None:
     accuracy = results[todo[0].key]["metrics"]["test"]["accuracy"]
     theirs = alone["results"]["classification"]["real"]["metrics"]["accuracy"]["mean"]
     assert accuracy == pytest.approx(theirs, abs=0.25)  # other thread counts round differently
+
+
+def test_trainings_end_with_a_killed_parent(blobs: Path, tmp_path: Path) -> None:
+    settings = {**CLASSIFY, "seeds": 1, "jobs": 2, "classification_steps": 100_000}
+    parent = start(blobs, tmp_path, settings)
+    until = time.monotonic() + 120
+    while len(list(tmp_path.glob("runs/*/log.txt"))) < 2 and time.monotonic() < until:
+        assert parent.poll() is None, parent.communicate()[0]
+        time.sleep(0.05)
+    trainings = [
+        p for p in psutil.Process(parent.pid).children() if "spawn_main" in str(p.cmdline())
+    ]
+    assert len(trainings) == 2
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait()
+    _, left = psutil.wait_procs(trainings, timeout=20)
+    for process in left:
+        process.kill()
+    assert not left
 
 
 def test_key_depends_on_what_is_trained_on(

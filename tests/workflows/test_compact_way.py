@@ -53,13 +53,21 @@ def test_train_then_sample_then_build(project, recipe):
 
     code, output = augment("sample", "-n", "5", "--project", folder)
     assert code == 0, output
-    assert len(manifest(folder / "pool" / "small")) == 5
+    before = {line["id"] for line in manifest(folder / "pool" / "small")}
+    assert len(before) == 5
 
+    # sampling goes by what the recipe says now, and nothing is trained for it
+    weights = (folder / "generator" / "small" / "weights.safetensors").stat().st_mtime_ns
+    changed = yaml.safe_load(recipe.read_text())
+    changed["sampling"]["strength"] = 0.9
+    recipe.write_text(yaml.safe_dump(changed))
     code, output = augment("build", "--ratio", "0.5", "--project", folder, "--json")
     assert code in (0, 7), output
     lines = [line for line in manifest(folder / "dataset") if line["split"] == "train"]
     made = [line for line in lines if line["kind"] == "synthetic"]
     assert made
+    assert not before & {line["id"] for line in made}
+    assert (folder / "generator" / "small" / "weights.safetensors").stat().st_mtime_ns == weights
     assert {line["generator"] for line in made} == {"small"}
     assert all(line["source_ids"] for line in made)
 
