@@ -12,18 +12,7 @@ import pytest
 
 from augmentor import mongod
 
-TOGETHER = ("tests/app/", "tests/downstream/exported/")
-"""Rooms whose files share what takes long to make, so they stay in one process."""
-
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where tests run side by side, those of a file, or of a room of `TOGETHER`, run in turn."""
-    for item in items:
-        file = item.nodeid.partition("::")[0]
-        group = next((room for room in TOGETHER if file.startswith(room)), file)
-        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session", autouse=True)

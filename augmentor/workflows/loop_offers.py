@@ -83,14 +83,14 @@ class Bench:
 
     def sweep(self, ratios: Sequence[float]) -> tuple[Offer, ...]:
         """Every generator at every ratio, the smaller ratios first."""
-        names = {f"{name}@{ratio:g}": ratio for ratio in ratios for name in self.generators}
-        arms = resolve_arms(self.project, list(names), self.reporter, as_baselines=False)
+        names = [f"{name}@{ratio:g}" for ratio in ratios for name in self.generators]
+        arms = resolve_arms(self.project, names, self.reporter, as_baselines=False)
         return tuple(
             Offer(
                 arm=name,
                 kind="sweep",
                 what=f"{len(arm.samples)} samples of {name.rpartition('@')[0]}",
-                ratio=names[name],
+                ratio=len(arm.samples) / (len(arm.samples) + self.defects),
                 samples=tuple(_chosen(s.record) for s in arm.samples),
             )
             for name, arm in arms.items()

@@ -106,10 +106,10 @@ def test_a_failing_run_fails_alone(
 
     fit = resnet._fit
 
-    def fail_once(model, pixels, targets, config, seed, device, on_step):
+    def fail_once(model, pixels, targets, real, config, seed, *more):
         if len(pixels) == 20 and seed == 1:
             raise ValueError("the disk is on fire")
-        return fit(model, pixels, targets, config, seed, device, on_step)
+        return fit(model, pixels, targets, real, config, seed, *more)
 
     monkeypatch.setattr(resnet, "_fit", fail_once)
     config = ExperimentConfig(**CLASSIFY)
