@@ -3,8 +3,8 @@
     python benchmarks/gain.py [magnetic-tile|neu-det] [--data DIR] [--home DIR] [--quick]
 
 Twelve real images a class (ten on neu-det), near-identical photographs on one side of the split.
-Every arm is trained with the same steps and seeds; generators and their ratio are compared on val,
-and the aims are judged on test for the arm that val prefers. Killed and repeated, it continues.
+Every arm is trained with the same steps and seeds, and the aims are judged on test. Killed and
+repeated, it continues. What the mix is made of was compared on val: benchmarks/levers.py.
 The full study is made for a night on two cores, `--quick` for an hour: localisation alone.
 """
 
@@ -74,7 +74,7 @@ FULL: dict[str, Any] = {
 QUICK: dict[str, Any] = {
     "seeds": (0, 1, 2),
     "arms": ("real", "copy-paste", "mixed", "full"),
-    # the one task that comes near to levelling off in the time (docs/experiments.md)
+    # the one task that learns anything worth comparing in the time; it does not level off either
     "tasks": ("localisation",),
     "localisation_steps": 2400,
     "localisation_px": 128,

@@ -93,16 +93,16 @@ def detection_samples(
     with np.errstate(invalid="ignore"):
         have = ~np.isnan(table[:, :, 0])
         count = np.maximum(have.sum(axis=1), 1)
-        map50 = np.where(have.any(axis=1), np.nansum(table[:, :, 0], axis=1) / count, np.nan)
-        whole = np.nansum(table.mean(axis=2), axis=1) / count
-        f1 = np.stack([weighted_f1(m, images, threshold) for m in matches], axis=1)
-        f1 = np.where(have.any(axis=1), np.nansum(f1, axis=1) / count, np.nan)
-    return {
-        "map50": map50,
-        "map": np.where(have.any(axis=1), whole, np.nan),
-        "f1": f1,
-        "per_class": table[:, :, 0],
-    }
+        by_metric = {
+            "map50": table[:, :, 0],
+            "map": table.mean(axis=2),
+            "f1": np.stack([weighted_f1(m, images, threshold) for m in matches], axis=1),
+        }
+        means = {
+            name: np.where(have.any(axis=1), np.nansum(values, axis=1) / count, np.nan)
+            for name, values in by_metric.items()
+        }
+    return {**means, "per_class": table[:, :, 0]}
 
 
 def classification_samples(

@@ -130,9 +130,10 @@ class Backgrounds:
         surface = self._reader.foreground(example) & ~self.defects(example)
         if not surface.any():
             surface = np.ones_like(surface)
-        steps = (np.abs(np.diff(grey, axis=1))[surface[:, 1:]], np.abs(np.diff(grey, axis=0)))
-        rough = [np.log1p(float(steps[0].mean())) if steps[0].size else 0.0]
-        rough.append(np.log1p(float(steps[1][surface[1:]].mean())) if surface[1:].any() else 0.0)
+        rough = [
+            np.log1p(float(np.abs(np.diff(grey, axis=axis))[part].mean())) if part.any() else 0.0
+            for axis, part in ((1, surface[:, 1:]), (0, surface[1:]))
+        ]
         brightness = np.quantile(grey[surface], (0.1, 0.5, 0.9)) / LOOK_GREY
         sizes = np.log([example.width, example.height]) / LOOK_SIZE
         return np.array([*brightness, *np.array(rough) / LOOK_ROUGH, *sizes], dtype=np.float32)

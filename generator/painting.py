@@ -74,9 +74,10 @@ class DiffusionPainter:
             self._refuse_foreign(draft)
         # Drafts that start from noise and those that start from a paste take different numbers of
         # steps, and those on crops and on whole images have canvases of different sizes.
+        scheduler = self._scheduler()
         groups: dict[tuple[int | None, bool], list[int]] = {}
         for place, draft in enumerate(drafts):
-            key = (self._begin(draft), draft.background is None)
+            key = (self._begin(draft, scheduler), draft.background is None)
             groups.setdefault(key, []).append(place)
         painted: dict[int, np.ndarray] = {}
         for (begin, whole), places in groups.items():
@@ -103,14 +104,17 @@ class DiffusionPainter:
     def _starts_from_paste(self, draft: Draft) -> bool:
         return self.recipe.sampling.init == "paste" and draft.paste is not None
 
-    def _begin(self, draft: Draft) -> int | None:
+    def _scheduler(self) -> Any:
+        sampling = self.recipe.sampling
+        return self.parts.objective.scheduler(sampling.solver, sampling.steps)
+
+    def _begin(self, draft: Draft, scheduler: Any) -> int | None:
         """The solver's step that a draft's partly noised paste enters at; None: there is none."""
         if not self._starts_from_paste(draft):
             return None
         sampling, (x1, y1, x2, y2) = self.recipe.sampling, draft.crop_xyxy
         shrunk = min(1.0, self.recipe.crops.size_px / max(x2 - x1, y2 - y1))
         strength = sampling.strength * shrunk**sampling.shrink_strength
-        scheduler = self.parts.objective.scheduler(sampling.solver, sampling.steps)
         return begin_index(scheduler, strength)
 
     def _solved(
@@ -162,15 +166,15 @@ class DiffusionPainter:
         blind = not whole and not self.parts.conditioning.sees_background
         scene = backbone.prepare(images, masks, given, clean=blind)
         noise = torch.cat([backbone.noise(d.request.seed, size) for d in drafts]).to(self.device)
-        scheduler = objective.scheduler(self.recipe.sampling.solver, self.recipe.sampling.steps)
+        scheduler, first = self._scheduler(), begin or 0
         clean = torch.zeros_like(noise)
         if begin is not None:
             pasted = self._canvases([d.paste for d in drafts if d.paste is not None], drafts, size)
             clean = backbone.prepare(pasted.to(self.device), masks, given).clean
-        start = objective.noised(scheduler, begin or 0, clean, noise)
+        start = objective.noised(scheduler, first, clean, noise)
         hold = holding(objective, scheduler, scene, noise) if blind else None
         predict = guided(self.parts, scene.given, self.recipe.sampling, self.precision)
-        canvas = solve(predict, scheduler, start, begin or 0, hold)
+        canvas = solve(predict, scheduler, start, first, hold)
         return to_pixels(given.restore(given.surround(backbone.decode(canvas))))
 
     def _inputs(self, drafts: Sequence[Draft], size: int, *, whole: bool) -> tuple[Tensor, Tensor]:

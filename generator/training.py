@@ -55,6 +55,15 @@ def checkpoint_key(
     return sha256_of(said)
 
 
+def take_up(folder: Path, key: str, recipe: Recipe) -> bool:
+    """Whether `folder` holds the finished checkpoint of `key` (see `checkpoint_key`); settings of
+    sampling are no part of it, so those of `recipe` are written there: the newest ones count."""
+    if not is_done(folder, key):
+        return False
+    write_text(folder / RECIPE, dump_recipe(recipe))
+    return True
+
+
 def train(
     recipe: Recipe,
     examples: Sequence[DefectExample],
@@ -88,9 +97,7 @@ def train(
         WeightsError: the recipe names weights that are not on disk, or are pickled.
     """
     key = checkpoint_key(recipe, examples, classes, seed)
-    if is_done(folder, key):
-        # Settings of sampling are no part of the key; the newest ones count.
-        write_text(folder / RECIPE, dump_recipe(recipe))
+    if take_up(folder, key, recipe):
         return folder
     with _determinism(recipe.training.deterministic):
         run = Run.open(recipe, examples, classes, folder, key, seed)

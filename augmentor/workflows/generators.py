@@ -34,7 +34,7 @@ from generator.sampling import (
     sample_id,
     sample_pool,
 )
-from generator.training import checkpoint_key, is_done, train
+from generator.training import checkpoint_key, take_up, train
 
 PASTING = frozenset({"copy-paste", "poisson-paste"})
 """Baselines that need a real defect's pixels, so only unmixed real shapes serve them."""
@@ -83,9 +83,7 @@ def train_recipe(
     examples = training_examples(project) if examples is None else examples
     folder = project.checkpoint(recipe.name)
     key = checkpoint_key(recipe, examples, config.classes, config.seed)
-    if is_done(folder, key):
-        # nothing is trained, but sampling goes by the recipe's newest settings
-        train(recipe, examples, config.classes, folder, seed=config.seed)
+    if take_up(folder, key, recipe):
         return folder, False
     keep_freed_memory()
     defects = sum(not example.is_clean for example in examples)

@@ -24,7 +24,8 @@ from ultralytics.models.rtdetr.val import RTDETRDataset
 from ultralytics.utils import LOGGER, ops
 
 from downstream.config import ExperimentConfig
-from downstream.dataset import Item
+from downstream.dataset import GOOD, Item
+from downstream.detectors.batches import real_part
 from downstream.detectors.outcome import OnStep, rate_at
 from downstream.detectors.selection import CHECKS
 from downstream.errors import RunError
@@ -184,15 +185,10 @@ class Plan:
 
 def _real_defects(items: list[Item]) -> set[str]:
     """Files of the real defect images, and of all images of a class that has no real one."""
-    by_class: dict[str, list[Item]] = {}
-    for item in items:
-        if item.boxes:
-            by_class.setdefault(item.class_name, []).append(item)
-    return {
-        str(item.image)
-        for own in by_class.values()
-        for item in ([i for i in own if i.kind == "real"] or own)
-    }
+    names = np.array([item.class_name if item.boxes else GOOD for item in items])
+    by_class = [np.flatnonzero(names == name) for name in {*names} - {GOOD}]
+    kept = real_part(by_class, np.array([item.kind == "real" for item in items]))
+    return {str(items[k].image) for own in kept for k in own}
 
 
 class ByStep(_Trainer):
