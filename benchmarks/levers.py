@@ -77,7 +77,7 @@ def compare(
         for key, value in changes.items():
             _put(content, key, value)
         changed = Project(project.folder, ProjectConfig.model_validate(content))
-        for name, arm in resolve_arms(changed, names, reporter).items():
+        for name, arm in resolve_arms(changed, names, reporter, as_baselines=False).items():
             arms[f"{name} {lever}".strip()] = arm
     folder = home / "levers"
     # a folder of its own, so that two comparisons may run side by side

@@ -14,9 +14,6 @@ LOW, HIGH = 0.8, 2.0
 """Hysteresis on the difference, in units of the surface's noise at the same scale: what exceeds
 `LOW` and hangs together with something above `HIGH` has changed."""
 
-BAND = 4.0
-"""How much stronger a change in the feather must be than one in the mask to be labelled."""
-
 STEP_PX = 6
 """Distance of the neighbour that the surface is compared with, pixels."""
 
@@ -30,8 +27,8 @@ class Composite:
 
     Attributes:
         image: (H, W, 3) uint8; equal to the background beyond the feather.
-        mask: (H, W) bool, what changed: the label. All False where nothing did, and in
-            whole-image mode.
+        mask: (H, W) bool, what of the planned mask changed: the label. All False where nothing
+            did, and in whole-image mode.
         boxes_xyxy: one box for each connected part of the mask (8-neighbourhood). A part smaller
             than a hundredth of the largest stays in the mask but gets no box of its own.
         scores: see `composite`; empty in whole-image mode.
@@ -155,7 +152,7 @@ def _derive(
     wanted: np.ndarray,
     support: np.ndarray,
 ) -> tuple[np.ndarray, float]:
-    """What changed, as (h, w) bool inside `support`, and the contrast score.
+    """What of `wanted` changed, as (h, w) bool, and the contrast score.
 
     Large weak defects are only seen when their texture is averaged out, so the difference is
     smoothed at a scale that follows the mask's own thickness, and compared with what the surface
@@ -186,9 +183,8 @@ def _derive(
     noise = _noise(surface, residual, outside, 0.0)
     noise_coarse = _noise(surface, residual, outside, sigma)
     energy = np.maximum(np.sqrt(fine) / noise, np.abs(coarse) / noise_coarse)
-    energy[inside <= 0] = 0
-    # around the mask a blended surface differs as well: there only what is plain to see counts
-    energy /= 1 + (BAND - 1) * (1 - shrink(wanted))
+    # around the mask lie the blend and the defect's soft edge, which real masks leave out as well
+    energy *= shrink(wanted)
     found = _hysteresis(energy)
     closed = max(1, round(sigma))
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * closed + 1,) * 2)
@@ -197,9 +193,8 @@ def _derive(
     if factor < 1:
         full = wanted.shape[1], wanted.shape[0]
         found = (cv2.resize(found * 255, full, interpolation=cv2.INTER_LINEAR) > 127).view(np.uint8)
-    # the outermost feather holds a few per cent of the change: it is blend, and not defect
-    result = _without_specks(found) & support & (np.abs(change).max(axis=2) > 0)
-    result = _fill_holes(result.view(np.uint8)).view(bool) & support
+    result = _without_specks(found) & wanted & (np.abs(change).max(axis=2) > 0)
+    result = _fill_holes(result.view(np.uint8)).view(bool) & wanted
     if not result.any():
         return result, 0.0
     level = float(np.abs(change[..., strongest])[result].mean())

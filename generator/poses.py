@@ -22,10 +22,11 @@ LARGE_SHARE = 0.35
 direction a rotation would belie."""
 
 EDGE_JITTER = np.deg2rad(6)
-LARGE_JITTER = np.deg2rad(4)
+LARGE_JITTER = np.deg2rad(1)
 MOST_JITTER = np.deg2rad(20)
 MOST_ELASTIC_PX = 3.0
-"""A wide shape carries the surface's texture with it, which strong bending would show."""
+"""A wide shape carries the surface's texture with it, which strong bending would show; a large one
+is not bent at all."""
 
 SPAN_RANGE = (0.3, 3.0)
 
@@ -86,6 +87,8 @@ def draw_pose(
     elastic = settings.elastic * float(np.sqrt(model.mask.sum()))
     # a thin line may bend, but not break
     elastic = min(elastic, 0.35 * model.thickness + 0.02 * max(model.mask.shape), MOST_ELASTIC_PX)
+    if _is_large(model):
+        elastic = 0.0
     bend = rng.uniform(0.3, 1.0) * elastic
     seed = int(rng.integers(2**31))
     if ground.on_backdrop:
@@ -227,8 +230,7 @@ def _keeps_class(
     if not settings.flip:
         return False
     swaps = bool(matrix[0, 0] == 0)
-    large = max(model.mask.shape) > LARGE_SHARE * min(model.example.width, model.example.height)
-    if swaps and (large or settings.most_rotation_deg < 90 or known.orientation.preferred):
+    if swaps and (_is_large(model) or settings.most_rotation_deg < 90 or known.orientation.preferred):
         return False
     # a mirrored slant is another direction, where the class has one
     if known.orientation.preferred and model.elongation > 1.5:
@@ -241,6 +243,10 @@ def _keeps_class(
     opposite = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}
     seen = known.sides | {opposite[s] for s in known.sides}
     return model.site.on_backdrop or touched <= seen
+
+
+def _is_large(model: RealShape) -> bool:
+    return max(model.mask.shape) > LARGE_SHARE * min(model.example.width, model.example.height)
 
 
 def _turned(site: Site, matrix: np.ndarray) -> Site:
@@ -271,8 +277,7 @@ def _jitter(
     site = model.site
     if "both" in (site.x.kind, site.y.kind):
         return 0.0
-    large = max(model.mask.shape) > LARGE_SHARE * min(model.example.width, model.example.height)
-    if large:
+    if _is_large(model):
         return float(np.clip(rng.normal(0, LARGE_JITTER), -bound, bound))
     if site.touches:
         return float(np.clip(rng.normal(0, EDGE_JITTER), -bound, bound))

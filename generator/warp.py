@@ -7,10 +7,13 @@ import numpy as np
 
 from generator.records import Box
 
-FEATHER_SHARE = 0.25
-MOST_FEATHER_PX = 2.0
 GAIN_RANGE = (0.6, 1.7)
-RING_PX = 6
+HALO_PX = 4
+"""How far outside the mask a defect's own surroundings are carried along, fading, pixels: people
+draw their masks inside a defect's soft edge, and a defect cut there would teach that masks are
+wider than what is seen."""
+RING_PX = 8
+"""How far outside the mask the surface is compared for its light, pixels."""
 
 
 @dataclass(frozen=True)
@@ -132,15 +135,15 @@ def paste_pixels(
     """Lay the source's pixels into a copy of the target, under the target's light.
 
     Brightness is matched as reflectance is seen (a ratio) over a ring around the mask, smoothly
-    varying along it; the outermost pixels of thick shapes are blended so that no hard line is
-    left. Outside the mask the target is unchanged.
+    varying along it. The mask holds the source's pixels alone; around it they fade into the
+    target's over `HALO_PX`, beyond which the target is unchanged.
 
     Args:
         source: (H, W, 3) uint8, the image that the mask comes from.
         source_others: (H, W) bool, what in the source is not its surface: defects, backdrop.
         target: (H', W', 3) uint8.
-        part: (H', W') bool, where the target is not backdrop; None for everywhere. Towards the
-            backdrop nothing is blended, or a missing chunk would leave a sliver of the edge.
+        part: (H', W') bool, where the target is not backdrop; None for everywhere. Over the
+            backdrop nothing is carried outside the mask.
 
     Returns:
         The paste, and the context: the same pixels under their own light with a rim of
@@ -148,35 +151,32 @@ def paste_pixels(
     """
     x, y = warped.origin_xy
     h, w = warped.mask.shape
+    # cubic, as linear interpolation leaves the defect smoother than the surface around it
     carried = cv2.remap(
-        source, warped.map_x, warped.map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+        source, warped.map_x, warped.map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
     ).astype(np.float32)
     below = target[y : y + h, x : x + w].astype(np.float32)
-    size = 2 * RING_PX + 1
-    grown = cv2.dilate(warped.mask.view(np.uint8), np.ones((size, size), np.uint8)) > 0
-    near = cv2.dilate(warped.mask.view(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    away = cv2.distanceTransform((~warped.mask).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     known = (warped.map_x > -1) & (warped.map_x < source.shape[1])
     known &= (warped.map_y > -1) & (warped.map_y < source.shape[0])
-    ring = grown & ~near & known
+    here = np.ones((h, w), dtype=bool) if part is None else part[y : y + h, x : x + w]
+    own = known & here
     if source_others is not None:
         others = cv2.remap(
             source_others.view(np.uint8), warped.map_x, warped.map_y, cv2.INTER_NEAREST
         )
-        ring &= others == 0
-    here = np.ones((h, w), dtype=bool) if part is None else part[y : y + h, x : x + w]
-    ring &= here
-    lit = _match_light(carried, below, ring)
-    inner = cv2.distanceTransform(
-        np.pad((warped.mask | ~here).view(np.uint8), 1, mode="edge"), cv2.DIST_L2, 3
-    )[1:-1, 1:-1]
-    feather = min(MOST_FEATHER_PX, FEATHER_SHARE * float(inner[warped.mask].max()))
-    alpha = np.clip(inner / (1 + feather), 0, 1) * warped.mask
+        # next to the mask it is the defect itself, by rounding
+        own &= (others == 0) | (away < 2)
+    lit = _match_light(carried, below, own & (away > HALO_PX) & (away <= RING_PX))
+    alpha = np.where(own, np.clip(1 - away / (HALO_PX + 1), 0, 1), 0)
+    alpha[warped.mask] = 1
     mixed = below + alpha[..., None] * (lit - below)
     result = target.copy()
     window = result[y : y + h, x : x + w]
-    window[warped.mask] = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)[warped.mask]
+    written = alpha > 0
+    window[written] = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)[written]
     context = target.copy()
-    rim = grown & known & here
+    rim = known & here & (away <= RING_PX)
     context[y : y + h, x : x + w][rim] = np.rint(carried).astype(np.uint8)[rim]
     return result, context
 

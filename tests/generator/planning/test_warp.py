@@ -1,0 +1,87 @@
+"""Pasting: a mask holds the defect as bright and as wide as it was, and its soft edge with it."""
+
+import dataclasses
+
+import cv2
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from generator.masks import DraftPlanner, PlannerSettings
+from generator.poses import LARGE_SHARE, draw_pose
+from generator.warp import HALO_PX, Pose, paste_pixels, warp_mask
+
+SIDE, SURFACE = 64, 150.0
+
+
+def stain(reach: float) -> np.ndarray:
+    """(SIDE, SIDE, 3) uint8: a dark disc of radius 8 at the centre, and as dark a rim fading over
+    `reach` px outside it."""
+    y, x = np.mgrid[:SIDE, :SIDE]
+    beyond = np.hypot(x - 32, y - 32) - 8
+    depth = np.clip(1 - beyond / reach, 0, 1)
+    return np.repeat((SURFACE - 80 * depth).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def pasted(source: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The disc pasted 3 px to the right on a surface as bright as its own, and its mask there."""
+    y, x = np.mgrid[:SIDE, :SIDE]
+    disc = np.hypot(x - 32, y - 32) <= 8
+    box = (24, 24, 41, 41)
+    pose = Pose(np.eye(2), (32.0, 32.0), (35.0, 32.0))
+    warped = warp_mask(disc[24:41, 24:41], box, (SIDE, SIDE), pose, (SIDE, SIDE))
+    target = np.full((SIDE, SIDE, 3), SURFACE, np.uint8)
+    paste, _ = paste_pixels(warped, source, disc, target)
+    mask = np.zeros((SIDE, SIDE), bool)
+    left, top = warped.origin_xy
+    mask[top : top + warped.mask.shape[0], left : left + warped.mask.shape[1]] = warped.mask
+    return paste[..., 0].astype(int), mask
+
+
+def test_a_mask_is_filled_to_its_rim():
+    source = stain(reach=0.01)
+    found, mask = pasted(source)
+    assert mask.sum() == (np.roll(source[..., 0], 3, axis=1) < 100).sum()
+    assert (found[mask] < 75).all()
+
+
+def test_the_soft_edge_comes_along_and_fades():
+    found, mask = pasted(stain(reach=5))
+    away = ndimage.distance_transform_edt(~mask)
+    next_to = found[(away > 0) & (away <= 1)]
+    assert (next_to < SURFACE - 20).all()
+    assert (found[away > HALO_PX + 1] == SURFACE).all()
+
+
+def test_a_defect_stays_as_sharp_as_its_surface():
+    """Turned by 30 degrees, fine grain keeps most of its spread; linear interpolation halves it."""
+    rng = np.random.default_rng(0)
+    grain = np.repeat(rng.normal(SURFACE, 12, (SIDE, SIDE, 1)).clip(0, 255), 3, axis=2)
+    source = grain.astype(np.uint8)
+    disc = stain(0.01)[..., 0] < 100
+    c, s = np.cos(np.pi / 6), np.sin(np.pi / 6)
+    pose = Pose(np.array([[c, -s], [s, c]]), (32.0, 32.0), (32.3, 32.4))
+    ys, xs = np.nonzero(disc)
+    x1, y1, x2, y2 = xs.min(), ys.min(), xs.max() + 1, ys.max() + 1
+    warped = warp_mask(disc[y1:y2, x1:x2], (x1, y1, x2, y2), (SIDE, SIDE), pose, (SIDE, SIDE))
+    paste, _ = paste_pixels(warped, source, None, source)
+    left, top = warped.origin_xy
+    h, w = warped.mask.shape
+    spread = paste[top : top + h, left : left + w, 0][warped.mask].std()
+    linear = cv2.remap(source, warped.map_x, warped.map_y, cv2.INTER_LINEAR)[..., 0]
+    assert spread > 1.15 * linear[warped.mask].std()
+
+
+@pytest.mark.parametrize("name", ["pit", "chip"])
+def test_a_large_defect_is_not_bent(train, name):
+    planner = DraftPlanner(train, (name,), PlannerSettings(elastic=0.2))
+    known = planner._class_shapes(name)
+    ground = planner._backgrounds.draw(np.random.default_rng(0), 96, name).ground
+    small = known.shapes[0]
+    side = min(small.example.width, small.example.height)
+    large = dataclasses.replace(small, mask=np.ones((int(LARGE_SHARE * side) + 2, 10), bool))
+    for model, bent in ((small, True), (large, False)):
+        drawn = draw_pose(
+            model, known, ground, planner.settings, np.random.default_rng(1), late=0.0
+        )
+        assert (drawn.pose.elastic_px > 0) == bent
