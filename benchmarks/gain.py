@@ -32,11 +32,11 @@ steps     real  + copy-paste (240)  + 3.8 M inpainting model (240)  all real (ab
 """
 
 RATIO = 0.8
-GENERATORS = {"compact": 0.5, "copy-paste": 0.5}
+GENERATORS = {"copy-paste": 1.0}
 """What `mixed` is made of: placed and filtered as the project does it, on backgrounds that look
 like the defect's own, while the arm `copy-paste` is pasted on any."""
 
-MIXES = ("mixed",)
+MIXES = ("mixed", f"compact+copy-paste@{RATIO}")
 """The arms of ours that val chooses among."""
 
 
@@ -90,6 +90,8 @@ def main() -> None:
     parser.add_argument("--home", type=Path, default=ROOT / "scratch" / "gain")
     parser.add_argument("--quick", action="store_true", help="an hour instead of a night")
     parser.add_argument("--tasks", help="comma-separated; default: all that the labels allow")
+    parser.add_argument("--arms", help="comma-separated, instead of the study's own")
+    parser.add_argument("--seeds", type=int, help="how many, instead of the study's three")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at once")
     given = parser.parse_args()
     data = given.data or USUAL_DATA / given.dataset
@@ -100,8 +102,15 @@ def main() -> None:
         print(BEFORE, flush=True)
     began = time.monotonic()
     home = given.home / f"{given.dataset}{'-quick' if given.quick else ''}"
-    tasks = tuple(given.tasks.split(",")) if given.tasks else None
-    report, table = study(given.dataset, data, home, given.quick, tasks, given.jobs)
+    settings = {**(QUICK if given.quick else FULL), "jobs": given.jobs}
+    if given.tasks:
+        settings["tasks"] = tuple(given.tasks.split(","))
+    if given.arms:
+        settings["arms"] = tuple(given.arms.split(","))
+    if given.seeds:
+        settings["seeds"] = tuple(range(given.seeds))
+    print(json.dumps(settings), flush=True)
+    report, table = study(given.dataset, data, home, settings)
     print("This study, everything measured here:\n")
     print(table)
     print(aims(report, DATASETS[given.dataset].aims))
@@ -110,7 +119,7 @@ def main() -> None:
 
 
 def study(
-    name: str, data: Path, home: Path, quick: bool, tasks: tuple[str, ...] | None, jobs: int
+    name: str, data: Path, home: Path, settings: Mapping[str, Any]
 ) -> tuple[dict[str, Any], str]:
     """Import, build, evaluate; what is finished is not done again."""
     from augmentor.workflows.build import build_dataset
@@ -131,12 +140,9 @@ def study(
         source = SourceConfig(path=data.absolute(), layout=dataset.layout, on_bad="skip")
         split = SplitConfig(shots=dataset.shots, group_by="similar")
         import_project(name, source, split, home, reporter)
-    settings = {"tasks": dataset.tasks, **(QUICK if quick else FULL), "jobs": jobs}
-    if tasks:
-        settings["tasks"] = tasks
     project = open_project(home)
     mix = MixConfig(ratio=RATIO, generators=GENERATORS)
-    update = {"evaluate": ExperimentConfig(**settings), "mix": mix}
+    update = {"evaluate": ExperimentConfig(**{"tasks": dataset.tasks, **settings}), "mix": mix}
     project = save_project(home, project.config.model_copy(update=update))
     build_dataset(project, reporter)
     found = evaluate_project(project, reporter)
@@ -201,11 +207,10 @@ def describe(name: str, quick: bool) -> str:
         ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
     ).stdout.strip()
     kind = "QUICK study (localisation alone, 128 px)" if quick else "study"
-    settings = json.dumps(QUICK if quick else FULL)
     load = os.getloadavg()[0]
     return (
         f"{kind} on {name}, commit {commit or 'unknown'}, {time.strftime('%d %B %Y')}\n"
-        f"{platform.machine()}, {os.cpu_count()} cores, load {load:.1f} at the start\n{settings}\n"
+        f"{platform.machine()}, {os.cpu_count()} cores, load {load:.1f} at the start\n"
     )
 
 

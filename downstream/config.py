@@ -105,7 +105,11 @@ class ExperimentConfig(BaseModel):
     )
 
     localisation_steps: int = Field(
-        400, ge=1, le=1_000_000, description="optimiser steps of every localiser, a U-Net"
+        2400,
+        ge=1,
+        le=1_000_000,
+        description="optimiser steps of every localiser, a U-Net; with 600, twelve images a class "
+        "and all real ones could not be told apart",
     )
     localisation_px: int = Field(
         256,

@@ -230,7 +230,9 @@ def _keeps_class(
     if not settings.flip:
         return False
     swaps = bool(matrix[0, 0] == 0)
-    if swaps and (_is_large(model) or settings.most_rotation_deg < 90 or known.orientation.preferred):
+    if swaps and (
+        _is_large(model) or settings.most_rotation_deg < 90 or known.orientation.preferred
+    ):
         return False
     # a mirrored slant is another direction, where the class has one
     if known.orientation.preferred and model.elongation > 1.5:

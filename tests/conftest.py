@@ -16,7 +16,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))
 
 
 ONE_PROCESS = ("tests/app", "tests/downstream/exported")
-"""Folders whose files share what is dear to make, or one port: no two processes run them at once."""
+"""Folders whose files share what is dear to make, or one port: one process runs them in turn."""
 
 
 @pytest.hookimpl(tryfirst=True)
