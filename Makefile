@@ -50,7 +50,7 @@ test: setup browser ## lint, types, import direction, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadgroup
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 
 test-slow: setup browser ## the minutes-long tests, and those on real data
 	$(BIN)/pytest -m "slow"

@@ -15,19 +15,6 @@ from augmentor import mongod
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 
 
-ONE_PROCESS = ("tests/app", "tests/downstream/exported")
-"""Folders whose files share what is dear to make, or one port: one process runs them in turn."""
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file in one process: their fixtures are made once a process."""
-    for item in items:
-        name = item.nodeid.partition("::")[0]
-        group = next((room for room in ONE_PROCESS if name.startswith(room)), name)
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 @pytest.fixture(scope="session", autouse=True)
 def own_database() -> Iterator[None]:
     """Point this process, and those that it starts, to an empty database."""

@@ -19,6 +19,10 @@ from helpers import augment
 from augmentor.sample_data import write_sample_dataset
 from generator.quality.rules import QualityRules
 
+PORT = 5710 + 100 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+"""Where Apps begin to look for a free port: two that start at once in two processes of the tests
+would find the same."""
+
 
 @dataclass
 class Reviewed:
@@ -61,6 +65,8 @@ def start_review(folder: Path, *options: str) -> Reviewed:
             "review",
             "--project",
             str(folder),
+            "--port",
+            str(PORT),
             *options,
         ],
         stdout=subprocess.PIPE,
@@ -87,7 +93,7 @@ def end_review(reviewed: Reviewed) -> str:
 @pytest.fixture(scope="session")
 def reviewed(built: Path) -> Iterator[Reviewed]:
     """One review, kept open for all tests that only use the App."""
-    opened = start_review(built, "--port", "5710", "--as", "the tester")
+    opened = start_review(built, "--as", "the tester")
     yield opened
     end_review(opened)
 
