@@ -49,7 +49,8 @@ def gap_closure(
     if gap.seeds < LEAST_SEEDS:
         return Closure(None, reason=f"not defined below {LEAST_SEEDS} seeds")
     if gap.low <= 0:
-        return Closure(None, reason="not defined: the full arm isn't above real")
+        interval = f"{gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]"
+        return Closure(None, reason=f"not defined: full against real is {interval}, no sure gap")
     known = (full > 0) & ~np.isnan(arm)  # all but a few, since the interval leaves zero out
     tail = (1 - confidence) / 2
     low, high = np.quantile(arm[known] / full[known], [tail, 1 - tail])

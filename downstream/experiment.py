@@ -19,7 +19,7 @@ from downstream.errors import RunError, SettingsError
 from downstream.files import write_json
 from downstream.report import build_report, render_html
 from downstream.report_file import read_report as read_report
-from downstream.runs import Run, execute, plan_runs, read_result
+from downstream.runs import Run, count_other_looks, execute, plan_runs, read_result
 
 OnProgress = Callable[[str, int, int], None]
 """Called with (what is going on, steps done, steps in all); the steps are those of all runs that
@@ -71,6 +71,11 @@ def run_experiment(
     config, notes = fit_to_export(config, data)
     runs = plan_runs(data, out, config)
     results, failed, reused = do_runs(runs, data, config, on_progress=on_progress)
+    if looks := count_other_looks(out, runs):
+        notes.append(
+            f"{looks} other training{'s' if looks > 1 else ''} beside these (other arms, images or "
+            "settings) had test measured too: the more looks, the less a gain in one is worth."
+        )
     report = build_report(
         data, config, runs, results, failed, reused, notes, time.monotonic() - started, extras
     )

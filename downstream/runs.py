@@ -110,6 +110,19 @@ def read_result(run: Run) -> dict[str, Any] | None:
     return result if isinstance(result, dict) and result.get("key") == run.key else None
 
 
+def count_other_looks(out: Path, runs: Sequence[Run]) -> int:
+    """How many finished trainings in `out`, beside `runs`, were measured on test: whoever looks at
+    test with many settings will once find what looks like a gain."""
+    ours, count = {run.key for run in runs}, 0
+    for path in sorted((out / "runs").glob("*/result.json")):
+        try:
+            result = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        count += result.get("key") not in ours and "test" in result.get("metrics", {})
+    return count
+
+
 def execute(
     run: Run, export: Export, config: ExperimentConfig, on_step: OnStep = lambda done, total: None
 ) -> dict[str, Any]:

@@ -99,6 +99,16 @@ def test_killed_and_started_again(blobs: Path, tmp_path: Path) -> None:
     assert numbers(report) == numbers(whole)
 
 
+def test_every_look_at_test_is_counted(blobs: Path, tmp_path: Path) -> None:
+    def notes(steps: int) -> str:
+        config = ExperimentConfig(**{**CLASSIFY, "seeds": 1, "classification_steps": steps})
+        return " ".join(read_report(run_experiment(blobs, tmp_path, config))["notes"])
+
+    assert "had test measured" not in notes(3)
+    assert "had test measured" not in notes(3)
+    assert "2 other trainings beside these" in notes(4)
+
+
 def test_a_failing_run_fails_alone(
     blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -180,7 +180,8 @@ def test_gap_closure_without_a_gap_is_not_a_number() -> None:
     few, many = np.zeros(2), np.array([0.01, -0.02, 0.015])
     none = Difference(0.0, -0.02, 0.02, 0.9, 3)
     found = gap_closure(np.ones(9), np.ones(9), many, many, none, 0.95)
-    assert found.value is None and found.reason == "not defined: the full arm isn't above real"
+    assert found.value is None
+    assert found.reason == "not defined: full against real is +0.000 [-0.020, +0.020], no sure gap"
     two = Difference(0.3, 0.2, 0.4, 0.01, 2)
     assert "below 3 seeds" in gap_closure(np.ones(9), np.ones(9), few, few, two, 0.95).reason
     assert gap_closure(np.ones(9), np.ones(9), few, few, None, 0.95).value is None
