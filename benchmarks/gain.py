@@ -62,7 +62,7 @@ DATASETS = {
 
 FULL: dict[str, Any] = {
     "seeds": (0, 1, 2),
-    "arms": ("real", "classical", "copy-paste", *MIXES, "full"),
+    "arms": ("real", "copy-paste", *MIXES, "full"),
     "detection_steps": 3000,
     "detection_px": 256,
     "classification_steps": 900,
