@@ -54,7 +54,7 @@ def test_the_soft_edge_comes_along_and_fades():
 
 
 def test_a_defect_stays_as_sharp_as_its_surface():
-    """Turned by 30 degrees, fine grain keeps more of its spread than linear interpolation leaves."""
+    """Turned by 30 degrees, fine grain keeps more of its spread than linear maps leave it."""
     rng = np.random.default_rng(0)
     grain = np.repeat(rng.normal(SURFACE, 12, (SIDE, SIDE, 1)).clip(0, 255), 3, axis=2)
     source = grain.astype(np.uint8)
