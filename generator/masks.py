@@ -31,7 +31,7 @@ from generator.shapes import (
 )
 from generator.warp import Warped, paste_pixels, warp_mask
 
-PLANNER_VERSION = 3
+PLANNER_VERSION = 4
 """Raised whenever the same request would lead to another draft."""
 
 LIKE_RADIUS = 0.12
@@ -217,10 +217,10 @@ class DraftPlanner:
             measured = []
             for example, instance in kept:
                 mask = self.reader.mask(example, instance)
-                ground = ground_of(self.reader.foreground(example))
-                measured.append(
-                    measure(example, instance, mask, site_of(instance.box_xyxy, mask, ground))
-                )
+                site = site_of(instance.box_xyxy, mask, ground_of(self.reader.foreground(example)))
+                x1, y1, x2, y2 = instance.box_xyxy
+                pixels = self.reader.image(example)[y1:y2, x1:x2]
+                measured.append(measure(example, instance, mask, site, pixels))
             if measured:
                 areas = np.array([shape.mask.sum() for shape in measured])
                 least = self.settings.crumb_share * float(np.median(areas))

@@ -20,13 +20,15 @@ from generator.warp import Pose
 LARGE_SHARE = 0.35
 """From this share of the image's shorter side on, a shape shows the surface's own texture, whose
 direction a rotation would belie."""
+GRAIN = 0.4
+"""From this grain on a smaller shape does so too."""
 
 EDGE_JITTER = np.deg2rad(6)
-LARGE_JITTER = np.deg2rad(1)
+GRAIN_JITTER = np.deg2rad(1)
 MOST_JITTER = np.deg2rad(20)
 MOST_ELASTIC_PX = 3.0
-"""A wide shape carries the surface's texture with it, which strong bending would show; a large one
-is not bent at all."""
+"""A wide shape carries the surface's texture with it, which strong bending would show; one with a
+grain is not bent at all."""
 
 SPAN_RANGE = (0.3, 3.0)
 
@@ -87,7 +89,7 @@ def draw_pose(
     elastic = settings.elastic * float(np.sqrt(model.mask.sum()))
     # a thin line may bend, but not break
     elastic = min(elastic, 0.35 * model.thickness + 0.02 * max(model.mask.shape), MOST_ELASTIC_PX)
-    if _is_large(model):
+    if _has_grain(model):
         elastic = 0.0
     bend = rng.uniform(0.3, 1.0) * elastic
     seed = int(rng.integers(2**31))
@@ -231,7 +233,7 @@ def _keeps_class(
         return False
     swaps = bool(matrix[0, 0] == 0)
     if swaps and (
-        _is_large(model) or settings.most_rotation_deg < 90 or known.orientation.preferred
+        _has_grain(model) or settings.most_rotation_deg < 90 or known.orientation.preferred
     ):
         return False
     # a mirrored slant is another direction, where the class has one
@@ -247,8 +249,9 @@ def _keeps_class(
     return model.site.on_backdrop or touched <= seen
 
 
-def _is_large(model: RealShape) -> bool:
-    return max(model.mask.shape) > LARGE_SHARE * min(model.example.width, model.example.height)
+def _has_grain(model: RealShape) -> bool:
+    shorter = min(model.example.width, model.example.height)
+    return max(model.mask.shape) > LARGE_SHARE * shorter or model.grain >= GRAIN
 
 
 def _turned(site: Site, matrix: np.ndarray) -> Site:
@@ -279,8 +282,8 @@ def _jitter(
     site = model.site
     if "both" in (site.x.kind, site.y.kind):
         return 0.0
-    if _is_large(model):
-        return float(np.clip(rng.normal(0, LARGE_JITTER), -bound, bound))
+    if _has_grain(model):
+        return float(np.clip(rng.normal(0, GRAIN_JITTER), -bound, bound))
     if site.touches:
         return float(np.clip(rng.normal(0, EDGE_JITTER), -bound, bound))
     if known.orientation.preferred:

@@ -18,6 +18,11 @@ PREFERRED_RESULTANT = 0.6
 """Length of the mean orientation vector from which on a class counts as oriented."""
 
 
+RIM_PX, LEAST_INSIDE = 3, 200
+"""What lies within so many pixels of a mask's rim belongs to the defect's outline; an inside of
+fewer pixels is too little to have a direction."""
+
+
 @dataclass(frozen=True)
 class RealShape:
     """One real instance with what was measured on it.
@@ -27,6 +32,7 @@ class RealShape:
         angle: principal axis, radians in [0, pi); `elongation`: ratio of the axes, >= 1.
         thickness: mean width across the skeleton, pixels.
         kind: what a procedural shape like this one would be.
+        grain: how much its inside has one direction, 0 to 1; see `grain_of`.
     """
 
     example: DefectExample
@@ -37,10 +43,14 @@ class RealShape:
     elongation: float
     thickness: float
     kind: Kind
+    grain: float = 0.0
 
 
-def measure(example: DefectExample, instance: Instance, mask: np.ndarray, site: Site) -> RealShape:
-    """Measure an instance; `mask` is a bool array of the box's size."""
+def measure(
+    example: DefectExample, instance: Instance, mask: np.ndarray, site: Site, pixels: np.ndarray
+) -> RealShape:
+    """Measure an instance; `mask` is a bool array of the box's size, `pixels` uint8 (h, w, 3) of
+    the box."""
     angle, elongation = principal_axis(mask)
     thickness, branches = _skeleton(mask)
     kind: Kind
@@ -50,7 +60,30 @@ def measure(example: DefectExample, instance: Instance, mask: np.ndarray, site: 
         kind = "crack" if branches > 2 else "stroke"
     else:
         kind = "bite" if site.touches else "blob"
-    return RealShape(example, instance, mask, site, angle, elongation, thickness, kind)
+    grain = grain_of(pixels, mask)
+    return RealShape(example, instance, mask, site, angle, elongation, thickness, kind, grain)
+
+
+def grain_of(pixels: np.ndarray, mask: np.ndarray) -> float:
+    """How much a defect's inside has one direction, such as a surface's grain seen through a stain,
+    or light that falls from one side.
+
+    Args:
+        pixels: uint8 (h, w, 3).
+        mask: (h, w) bool.
+
+    Returns:
+        Coherence of the structure tensor (Bigun and Granlund 1987) over what lies deeper than
+        `RIM_PX` in the mask, 0 (none) to 1; 0 where that is less than `LEAST_INSIDE` pixels.
+    """
+    inside = cv2.distanceTransform(np.pad(mask.view(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    deep = inside > RIM_PX
+    if deep.sum() < LEAST_INSIDE:
+        return 0.0
+    grey = cv2.GaussianBlur(pixels.mean(axis=2, dtype=np.float32), (0, 0), 1)
+    gx, gy = cv2.Sobel(grey, cv2.CV_32F, 1, 0)[deep], cv2.Sobel(grey, cv2.CV_32F, 0, 1)[deep]
+    xx, yy, xy = float((gx * gx).sum()), float((gy * gy).sum()), float((gx * gy).sum())
+    return float(np.hypot(xx - yy, 2 * xy) / (xx + yy)) if xx + yy > 0 else 0.0
 
 
 def principal_axis(mask: np.ndarray) -> tuple[float, float]:

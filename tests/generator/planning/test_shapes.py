@@ -8,6 +8,7 @@ from generator.placement import ground_of, site_of
 from generator.shapes import (
     axis_distance,
     blend_outlines,
+    grain_of,
     measure,
     orientation_of,
     principal_axis,
@@ -25,7 +26,7 @@ def shape(write, folder, mask, name="a", at=(30, 40), size=(200, 150)):
     x1, y1, x2, y2 = instance.box_xyxy
     tight = canvas[y1:y2, x1:x2]
     site = site_of(instance.box_xyxy, tight, ground_of(np.ones_like(canvas)))
-    return measure(example, instance, tight, site)
+    return measure(example, instance, tight, site, image[y1:y2, x1:x2])
 
 
 def bar(angle_deg, length=50, thickness=6):
@@ -80,6 +81,19 @@ def test_procedural_shapes_are_of_the_kind_and_direction(tmp_path, write):
             if model is bite:
                 assert mask[:, 0].mean() > 0.3, "a bite is widest at its edge"
     assert len(set(drawn)) == len(drawn)
+
+
+def test_grain_is_a_direction_inside_and_not_an_outline():
+    rng = np.random.default_rng(0)
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (41, 41)) > 0
+    noise = rng.normal(120, 10, (41, 41, 1)).repeat(3, axis=2)
+    streaks = rng.normal(120, 10, (41, 1, 1)).repeat(41, axis=1).repeat(3, axis=2)
+    dark = np.where(disc, 40.0, 120.0)[..., None].repeat(3, axis=2)
+    pixels = [np.clip(each, 0, 255).astype(np.uint8) for each in (noise, streaks, dark)]
+    none, sure, outline = (grain_of(each, disc) for each in pixels)
+    assert max(none, outline) < 0.3 < 0.9 < sure
+    few = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (15, 15)) > 0
+    assert grain_of(pixels[1][:15, :15], few) == 0
 
 
 def test_blended_outlines_lie_between_the_two():

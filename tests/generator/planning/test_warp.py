@@ -8,7 +8,7 @@ import pytest
 from scipy import ndimage
 
 from generator.masks import DraftPlanner, PlannerSettings
-from generator.poses import LARGE_SHARE, draw_pose
+from generator.poses import GRAIN, LARGE_SHARE, draw_pose
 from generator.warp import HALO_PX, Pose, paste_pixels, warp_mask
 
 SIDE, SURFACE = 64, 150.0
@@ -72,16 +72,27 @@ def test_a_defect_stays_as_sharp_as_its_surface():
     assert spread > 1.15 * linear[warped.mask].std()
 
 
-@pytest.mark.parametrize("name", ["pit", "chip"])
-def test_a_large_defect_is_not_bent(train, name):
+@pytest.mark.parametrize("name", ["pit", "crack"])
+def test_a_large_defect_and_one_with_a_grain_are_neither_bent_nor_turned(train, name):
     planner = DraftPlanner(train, (name,), PlannerSettings(elastic=0.2))
     known = planner._class_shapes(name)
     ground = planner._backgrounds.draw(np.random.default_rng(0), 96, name).ground
-    small = known.shapes[0]
-    side = min(small.example.width, small.example.height)
-    large = dataclasses.replace(small, mask=np.ones((int(LARGE_SHARE * side) + 2, 10), bool))
-    for model, bent in ((small, True), (large, False)):
-        drawn = draw_pose(
-            model, known, ground, planner.settings, np.random.default_rng(1), late=0.0
-        )
-        assert (drawn.pose.elastic_px > 0) == bent
+    plain = dataclasses.replace(known.shapes[0], grain=0.0)
+    side = min(plain.example.width, plain.example.height)
+    large = dataclasses.replace(plain, mask=np.ones((int(LARGE_SHARE * side) + 2, 10), bool))
+    grained = dataclasses.replace(plain, grain=GRAIN)
+    rng = np.random.default_rng(1)
+
+    def drawn(model):
+        poses = [
+            draw_pose(model, known, ground, planner.settings, rng, late=0.0).pose for _ in range(30)
+        ]
+        # from the axes, whatever the mirror
+        turned = [np.degrees(np.arctan2(abs(p.matrix[1, 0]), abs(p.matrix[0, 0]))) for p in poses]
+        return max(p.elastic_px for p in poses), max(turned)
+
+    bent, turned = drawn(plain)
+    assert bent > 0 and turned > 5
+    for model in (large, grained):
+        bent, turned = drawn(model)
+        assert bent == 0 and turned < 5
