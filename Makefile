@@ -36,7 +36,7 @@ define apt
 	    { echo "error: $(1) is missing; type: sudo apt-get install $(1) && make setup"; exit 1; }
 endef
 
-demo: setup      ## the whole way on the built-in sample dataset, about 15 minutes on two idle cores
+demo: setup      ## the whole way on the built-in sample dataset, about 25 minutes on two idle cores
 	$(BIN)/augment demo $(DEMO) --run
 
 # The App's tests need a browser. Where it can't be installed they are skipped, and say so.
