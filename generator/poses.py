@@ -27,8 +27,8 @@ EDGE_JITTER = np.deg2rad(6)
 GRAIN_JITTER = np.deg2rad(1)
 MOST_JITTER = np.deg2rad(20)
 MOST_ELASTIC_PX = 3.0
-"""A wide shape carries the surface's texture with it, which strong bending would show; one with a
-grain is not bent at all."""
+"""A wide shape carries the surface's texture with it, which strong bending would show; a large one
+is not bent at all."""
 
 SPAN_RANGE = (0.3, 3.0)
 
@@ -89,7 +89,7 @@ def draw_pose(
     elastic = settings.elastic * float(np.sqrt(model.mask.sum()))
     # a thin line may bend, but not break
     elastic = min(elastic, 0.35 * model.thickness + 0.02 * max(model.mask.shape), MOST_ELASTIC_PX)
-    if _has_grain(model):
+    if _is_large(model):
         elastic = 0.0
     bend = rng.uniform(0.3, 1.0) * elastic
     seed = int(rng.integers(2**31))
@@ -249,9 +249,12 @@ def _keeps_class(
     return model.site.on_backdrop or touched <= seen
 
 
+def _is_large(model: RealShape) -> bool:
+    return max(model.mask.shape) > LARGE_SHARE * min(model.example.width, model.example.height)
+
+
 def _has_grain(model: RealShape) -> bool:
-    shorter = min(model.example.width, model.example.height)
-    return max(model.mask.shape) > LARGE_SHARE * shorter or model.grain >= GRAIN
+    return _is_large(model) or model.grain >= GRAIN
 
 
 def _turned(site: Site, matrix: np.ndarray) -> Site:
