@@ -102,7 +102,8 @@ def main() -> None:
         print(BEFORE, flush=True)
     began = time.monotonic()
     home = given.home / f"{given.dataset}{'-quick' if given.quick else ''}"
-    settings = {**(QUICK if given.quick else FULL), "jobs": given.jobs}
+    settings: dict[str, Any] = {"tasks": DATASETS[given.dataset].tasks, "jobs": given.jobs}
+    settings |= QUICK if given.quick else FULL
     if given.tasks:
         settings["tasks"] = tuple(given.tasks.split(","))
     if given.arms:
@@ -142,7 +143,7 @@ def study(
         import_project(name, source, split, home, reporter)
     project = open_project(home)
     mix = MixConfig(ratio=RATIO, generators=GENERATORS)
-    update = {"evaluate": ExperimentConfig(**{"tasks": dataset.tasks, **settings}), "mix": mix}
+    update = {"evaluate": ExperimentConfig(**settings), "mix": mix}
     project = save_project(home, project.config.model_copy(update=update))
     build_dataset(project, reporter)
     found = evaluate_project(project, reporter)

@@ -31,6 +31,15 @@ def write_json(path: Path, value: Any, *, indent: int | None = 2) -> None:
     write_text(path, text + "\n")
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`; {} where there is none, such as in an unfinished run."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def sha256_of_file(path: Path) -> str:
     """Hex SHA-256 of a file's bytes."""
     with path.open("rb") as stream:

@@ -7,12 +7,12 @@ asks for them, or finished runs that differ from these in nothing but a smaller 
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from downstream.config import PRIMARY
+from downstream.files import read_json
 from downstream.runs import Run
 
 LATE = 2 / 3
@@ -71,7 +71,7 @@ def _by_shorter(
     for run in runs:
         found: dict[int, float] = {}
         for folder in sorted(run.folder.parent.glob(f"{task}-seed{run.seed}-*")):
-            inputs, result = _read(folder / "config.json"), _read(folder / "result.json")
+            inputs, result = read_json(folder / "config.json"), read_json(folder / "result.json")
             steps = inputs.get("settings", {}).get(name)
             if result and steps and _but_steps(inputs, name) == _but_steps(run.inputs, name):
                 found[steps] = result["metrics"]["val"][metric]
@@ -95,10 +95,3 @@ def _but_steps(inputs: Mapping[str, Any], name: str) -> str:
     kept = {key: value for key, value in inputs.items() if key not in ("arm", "key")}
     kept["settings"] = {k: v for k, v in inputs.get("settings", {}).items() if k != name}
     return json.dumps(kept, sort_keys=True, default=str)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}

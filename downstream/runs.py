@@ -28,7 +28,7 @@ from downstream.config import ExperimentConfig, Task
 from downstream.dataset import Export, Item, Split
 from downstream.detectors.outcome import OnStep, Outcome, pick_device, use_bf16
 from downstream.errors import RunError
-from downstream.files import sha256_of, sha256_of_file, write_json, write_text
+from downstream.files import read_json, sha256_of, sha256_of_file, write_json, write_text
 
 LIBRARIES = ("torch", "torchvision", "ultralytics", "torchmetrics", "albumentations", "numpy")
 """A change of one of these may change a result, so their versions are part of a run's key."""
@@ -102,25 +102,16 @@ def plan_runs(export: Export, out: Path, config: ExperimentConfig) -> list[Run]:
 
 def read_result(run: Run) -> dict[str, Any] | None:
     """The result of a finished run with this very key, or None."""
-    path = run.folder / "result.json"
-    try:
-        result = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return result if isinstance(result, dict) and result.get("key") == run.key else None
+    result = read_json(run.folder / "result.json")
+    return result if result.get("key") == run.key else None
 
 
 def count_other_looks(out: Path, runs: Sequence[Run]) -> int:
     """How many finished trainings in `out`, beside `runs`, were measured on test: whoever looks at
     test with many settings will once find what looks like a gain."""
-    ours, count = {run.key for run in runs}, 0
-    for path in sorted((out / "runs").glob("*/result.json")):
-        try:
-            result = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        count += result.get("key") not in ours and "test" in result.get("metrics", {})
-    return count
+    ours = {run.key for run in runs}
+    found = map(read_json, (out / "runs").glob("*/result.json"))
+    return sum(each.get("key") not in ours and "test" in each.get("metrics", {}) for each in found)
 
 
 def execute(
