@@ -14,10 +14,12 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 ROOT = Path(__file__).parents[1]
 USUAL_DATA = ROOT.parent / "shared" / "data"
@@ -92,22 +94,27 @@ def main() -> None:
     parser.add_argument("--tasks", help="comma-separated; default: all that the labels allow")
     parser.add_argument("--arms", help="comma-separated, instead of the study's own")
     parser.add_argument("--seeds", type=int, help="how many, instead of the study's three")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="settings of `evaluate` instead of the study's own, e.g. detection_steps=1600",
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at once")
     given = parser.parse_args()
     data = given.data or USUAL_DATA / given.dataset
     if not data.is_dir():
         raise SystemExit(f"error: there is no {data}; name the photographs with: --data DIR")
-    print(describe(given.dataset, given.quick), flush=True)
+    kind = "QUICK study (localisation alone, 128 px)" if given.quick else "study"
+    print(describe(given.dataset, kind), flush=True)
     if given.dataset == "magnetic-tile":
         print(BEFORE, flush=True)
     began = time.monotonic()
     home = given.home / f"{given.dataset}{'-quick' if given.quick else ''}"
     settings: dict[str, Any] = {"tasks": DATASETS[given.dataset].tasks, "jobs": given.jobs}
     settings |= QUICK if given.quick else FULL
-    if given.tasks:
-        settings["tasks"] = tuple(given.tasks.split(","))
-    if given.arms:
-        settings["arms"] = tuple(given.arms.split(","))
+    settings = settings_of(settings, given.tasks, given.arms, given.set)
     if given.seeds:
         settings["seeds"] = tuple(range(given.seeds))
     print(json.dumps(settings), flush=True)
@@ -119,8 +126,17 @@ def main() -> None:
     print(f"\nthis call took {(time.monotonic() - began) / 60:.0f} min; all runs {spent:.1f} h")
 
 
+def settings_of(
+    usual: Mapping[str, Any], tasks: str | None, arms: str | None, changes: Sequence[str]
+) -> dict[str, Any]:
+    """A study's settings of `evaluate`, with what the command line says otherwise."""
+    given = {key: yaml.safe_load(value) for key, _, value in (w.partition("=") for w in changes)}
+    named = {"tasks": tasks, "arms": arms}
+    return {**usual, **{key: tuple(v.split(",")) for key, v in named.items() if v}, **given}
+
+
 def study(
-    name: str, data: Path, home: Path, settings: Mapping[str, Any]
+    name: str, data: Path, home: Path, settings: Mapping[str, Any], split_seed: int = 0
 ) -> tuple[dict[str, Any], str]:
     """Import, build, evaluate; what is finished is not done again."""
     from augmentor.workflows.build import build_dataset
@@ -139,8 +155,8 @@ def study(
     dataset, reporter = DATASETS[name], Lines()
     if not (home / FILE_NAME).is_file():
         source = SourceConfig(path=data.absolute(), layout=dataset.layout, on_bad="skip")
-        split = SplitConfig(shots=dataset.shots, group_by="similar")
-        import_project(name, source, split, home, reporter)
+        split = SplitConfig(seed=split_seed, shots=dataset.shots, group_by="similar")
+        import_project(home.name, source, split, home, reporter)
     project = open_project(home)
     mix = MixConfig(ratio=RATIO, generators=GENERATORS)
     update = {"evaluate": ExperimentConfig(**settings), "mix": mix}
@@ -202,12 +218,11 @@ def aim(share: float | None) -> str:
     return "no aim is set" if share is None else f"the aim is {share:.0%}"
 
 
-def describe(name: str, quick: bool) -> str:
+def describe(name: str, kind: str) -> str:
     """What is run, where, and at which commit."""
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
     ).stdout.strip()
-    kind = "QUICK study (localisation alone, 128 px)" if quick else "study"
     load = os.getloadavg()[0]
     return (
         f"{kind} on {name}, commit {commit or 'unknown'}, {time.strftime('%d %B %Y')}\n"

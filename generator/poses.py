@@ -290,7 +290,10 @@ def _jitter(
     if site.touches:
         return float(np.clip(rng.normal(0, EDGE_JITTER), -bound, bound))
     if known.orientation.preferred:
-        spread = min(known.orientation.spread, MOST_JITTER)
+        # each shape has an angle of its own already: around it goes a kernel of the normal
+        # reference rule (Silverman 1986, eq. 3.28), and not the class's whole spread once more
+        bandwidth = (4 / (3 * len(known.shapes))) ** 0.2
+        spread = min(bandwidth * known.orientation.spread, MOST_JITTER)
         return float(np.clip(rng.normal(0, spread), -bound, bound))
     return float(rng.uniform(-bound, bound))
 

@@ -9,9 +9,11 @@ from generator.records import Box
 
 GAIN_RANGE = (0.6, 1.7)
 HALO_PX = 4
-"""How far outside the mask a defect's own surroundings are carried along, fading, pixels: people
-draw their masks inside a defect's soft edge, and a defect cut there would teach that masks are
-wider than what is seen."""
+"""How far outside the mask a defect's own surroundings are carried along, pixels: people draw their
+masks inside a defect's soft edge, and a defect cut there would teach that masks are wider than what
+is seen."""
+WHOLE_PX = 2
+"""How much of that is carried whole, before it fades into the target."""
 RING_PX = 8
 """How far outside the mask the surface is compared for its light, pixels."""
 
@@ -135,8 +137,8 @@ def paste_pixels(
     """Lay the source's pixels into a copy of the target, under the target's light.
 
     Brightness is matched as reflectance is seen (a ratio) over a ring around the mask, smoothly
-    varying along it. The mask holds the source's pixels alone; around it they fade into the
-    target's over `HALO_PX`, beyond which the target is unchanged.
+    varying along it. The mask and `WHOLE_PX` around it hold the source's pixels alone; from
+    there they fade into the target's up to `HALO_PX`, beyond which the target is unchanged.
 
     Args:
         source: (H, W, 3) uint8, the image that the mask comes from.
@@ -168,7 +170,7 @@ def paste_pixels(
         # next to the mask it is the defect itself, by rounding
         own &= (others == 0) | (away < 2)
     lit = _match_light(carried, below, own & (away > HALO_PX) & (away <= RING_PX))
-    alpha = np.where(own, np.clip(1 - away / (HALO_PX + 1), 0, 1), 0)
+    alpha = np.where(own, np.clip((HALO_PX + 1 - away) / (HALO_PX + 1 - WHOLE_PX), 0, 1), 0)
     alpha[warped.mask] = 1
     mixed = below + alpha[..., None] * (lit - below)
     result = target.copy()
