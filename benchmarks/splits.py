@@ -5,10 +5,11 @@
 
 Which few images a class one happens to have, and which parts are in test, moves a detector's score
 as much as the seed of its training, and one split says nothing of either. Here the split is what is
-repeated: interval and p are Student's over the splits' paired differences, Holm's correction runs
-over the metrics of `DECIDES`. Test sets of two splits overlap, as both are drawn from the same
-photographs, so the interval is about these photographs and not about another plant's. Killed and
-repeated, it continues; `--table` prints what is finished.
+repeated: interval and p are Student's over the splits' paired differences, and Holm's correction
+runs over the metrics of `DECIDES`. That interval is about these photographs, however they may be
+split; as any two splits share some of them, it says too much of new photographs from the same line,
+for which the wider interval of Nadeau and Bengio (2003) stands beside it. Killed and repeated, it
+continues; `--table` prints what is finished.
 """
 
 import argparse
@@ -21,7 +22,11 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from gain import DATASETS, QUICK, ROOT, USUAL_DATA, describe, settings_of, study
+from scipy import stats
+
+from augmentor.workflows.project import SplitConfig
 
 DECIDES = {
     "detection": ("map50",),
@@ -31,6 +36,9 @@ DECIDES = {
 """What was to decide before any of it was measured (docs/experiments.md)."""
 
 MEASURED: dict[str, Any] = QUICK | {"arms": ("real", "mixed")}
+
+SHARED = SplitConfig().test / (1 - SplitConfig().val - SplitConfig().test)
+"""Test images to training images, on which Nadeau and Bengio's correction rests."""
 
 Rows = dict[tuple[str, str], dict[int, dict[str, Any]]]
 """By task and arm: the metrics of each split, both sides."""
@@ -56,9 +64,8 @@ def main() -> None:
     if not given.table:
         if not data.is_dir():
             raise SystemExit(f"error: there is no {data}; name the photographs with: --data DIR")
-        print(
-            describe(given.dataset, "repeated splits"), json.dumps(settings), sep="\n", flush=True
-        )
+        print(describe(given.dataset, "repeated splits"), flush=True)
+        print(json.dumps(settings | {"seeds": "that of the split"}), flush=True)
         with ProcessPoolExecutor(given.jobs) as pool:
             waiting = [
                 pool.submit(study, given.dataset, data, home, settings | {"seeds": (split,)}, split)
@@ -83,8 +90,11 @@ def read(homes: Mapping[int, Path], settings: Mapping[str, Any]) -> Rows:
             result, about = read_json(path), read_json(path.with_name("config.json"))
             config = ExperimentConfig(**settings)
             task, arm = result["task"], result["arm"]
-            wanted = config.training_settings(task, synthetic=arm != "real")
-            if result["seed"] == split and about["settings"] == _plain(wanted):
+            wanted = [
+                _plain(config.training_settings(task, synthetic=synthetic))
+                for synthetic in (False, True)
+            ]
+            if result["seed"] == split and about["settings"] in wanted:
                 found.setdefault((task, arm), {})[split] = result["metrics"]
     return found
 
@@ -97,23 +107,26 @@ def table(rows: Rows, baseline: str) -> str:
     lines: list[str] = []
     p_values: dict[str, float] = {}
     places: dict[str, int] = {}
-    head = ["task", "arm", "metric", "on", "n", baseline, "the arm", "difference", "by split", "p"]
+    head = ["task", "arm", "metric", "on", "n", baseline, "the arm", "difference", "by split"]
+    head += ["new photographs", "p", "p Holm"]
     for (task, arm), metric, side, base, own in _pairs(rows, baseline):
-        mean, low, high, p = student([a - b for a, b in zip(own, base, strict=True)])
+        gaps = [a - b for a, b in zip(own, base, strict=True)]
+        mean, half, wide, p = student(gaps)
         title = "class mean of pixel AP" if metric == MACRO else TITLES[metric]
-        decides = side == "test" and metric in DECIDES[task]
-        if decides:
+        if side == "test" and metric in DECIDES[task]:
             p_values[f"{task} {arm} {metric}"] = p
             places[f"{task} {arm} {metric}"] = len(lines)
-        lines.append(
-            f"| {task} | {arm} | {title} | {side} | {len(own)} | {_mean(base):.3f} | "
-            f"{_mean(own):.3f} | {mean:+.3f} [{low:+.3f}, {high:+.3f}] | "
-            f"{' '.join(f'{a - b:+.3f}' for a, b in zip(own, base, strict=True))} | {p:.3f} |"
-        )
-    for name, adjusted in holm(p_values).items():
-        lines[places[name]] += f" {adjusted:.3f} |"
-    lines = [line if index in places.values() else f"{line} |" for index, line in enumerate(lines)]
-    return "\n".join([f"| {' | '.join(head)} | p Holm |", "| --- " * 11 + "|", *lines])
+        cells = [task, arm, title, side, str(len(own)), f"{np.mean(base):.3f}"]
+        cells += [f"{np.mean(own):.3f}", f"{mean:+.3f} [{mean - half:+.3f}, {mean + half:+.3f}]"]
+        cells += [" ".join(f"{gap:+.3f}" for gap in gaps)]
+        cells += [f"[{mean - wide:+.3f}, {mean + wide:+.3f}]", f"{p:.3f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    adjusted = {places[name]: p for name, p in holm(p_values).items()}
+    lines = [
+        f"{line} {f'{adjusted[index]:.3f}' if index in adjusted else ''} |"
+        for index, line in enumerate(lines)
+    ]
+    return "\n".join([f"| {' | '.join(head)} |", "| --- " * len(head) + "|", *lines])
 
 
 MACRO = "class_mean"
@@ -141,23 +154,22 @@ def _pairs(
 
 def _value(metrics: Mapping[str, Any], name: str, per_class: str) -> float:
     if name == MACRO:
-        return _mean([value for value in metrics[per_class] if value is not None])
+        return float(np.mean([value for value in metrics[per_class] if value is not None]))
     return float(metrics[name])
 
 
 def student(gaps: Sequence[float]) -> tuple[float, float, float, float]:
-    """Mean, 95 % interval and p of paired differences; no interval of fewer than two."""
-    from scipy import stats
+    """Mean of paired differences, half their 95 % interval, the same for new photographs, and p.
 
-    if len(gaps) < 2:
-        return _mean(gaps), -math.inf, math.inf, 1.0
+    The second interval takes the splits' mean to vary by (1/n + test/train) times the differences'
+    variance (Nadeau and Bengio 2003, "Inference for the Generalization Error", section 4).
+    """
+    n = len(gaps)
+    if n < 2:
+        return float(np.mean(gaps)), math.inf, math.inf, 1.0
     found = stats.ttest_1samp(gaps, 0.0)
-    interval = found.confidence_interval(0.95)
-    return _mean(gaps), float(interval.low), float(interval.high), float(found.pvalue)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+    mean, half = float(np.mean(gaps)), float(found.confidence_interval(0.95).high - np.mean(gaps))
+    return mean, half, half * math.sqrt(1 + n * SHARED), float(found.pvalue)
 
 
 def _plain(settings: Mapping[str, Any]) -> Any:

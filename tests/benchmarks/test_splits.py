@@ -1,0 +1,75 @@
+"""The study over repeated splits: which runs it reads, and what its table says of planted ones."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+
+from splits import MEASURED, SHARED, read, student, table
+
+from downstream.config import ExperimentConfig
+
+NAMES = ("pixel_ap", "pixel_f1", "pixel_auroc", "pro", "image_auroc", "image_ap")
+
+
+def planted(image_ap: np.ndarray, pixel_ap: np.ndarray) -> dict[int, dict]:
+    """Metrics of an arm, by split: the same on both sides, and the same in every class."""
+    found = {}
+    for split, (image, pixel) in enumerate(zip(image_ap, pixel_ap, strict=True), start=1):
+        one = {name: float(pixel) for name in NAMES} | {"image_ap": float(image)}
+        one["pixel_ap_per_class"] = [float(pixel), float(pixel), None]
+        found[split] = {"val": one, "test": one}
+    return found
+
+
+def cells(text: str, metric: str, side: str) -> list[str]:
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    assert len({len(row) for row in rows}) == 1
+    (row,) = [row for row in rows if row[2:4] == [metric, side]]
+    return row
+
+
+def test_an_effect_is_found_and_none_is_not():
+    rng = np.random.default_rng(0)
+    base = rng.normal(0.6, 0.1, 6)
+    noise = rng.normal(0, 0.02, 6)
+    better, same = base + 0.06 + noise, base + 0.003 + noise - noise.mean()
+    rows = {
+        ("localisation", "real"): planted(base, base),
+        ("localisation", "mixed"): planted(better, same),
+    }
+    found = table(rows, "real")
+    gap = better - base
+    half = stats.t.ppf(0.975, 5) * gap.std(ddof=1) / np.sqrt(6)
+    image = cells(found, "image AP", "test")
+    assert image[7] == f"{gap.mean():+.3f} [{gap.mean() - half:+.3f}, {gap.mean() + half:+.3f}]"
+    assert float(image[10]) < 0.01
+    assert float(image[11]) == pytest.approx(2 * float(image[10]), abs=0.001)
+    assert float(cells(found, "pixel AP", "test")[11]) > 0.05
+    # val decides nothing
+    assert cells(found, "image AP", "val")[11] == ""
+
+
+def test_new_photographs_are_less_sure():
+    _, half, wide, _ = student([0.1, 0.2, 0.3])
+    assert wide == pytest.approx(half * np.sqrt(3 * (1 / 3 + SHARED)))
+    assert student([0.1])[1] == np.inf
+
+
+def test_runs_of_other_settings_and_seeds_are_left_out(tmp_path):
+    settings = {**MEASURED, "jobs": 1}
+    config = ExperimentConfig(**settings)
+    own = config.training_settings("localisation", synthetic=True)
+    others = {**own, "localisation_steps": 7}
+    for number, (seed, used) in enumerate([(1, own), (2, own), (1, others)]):
+        folder = tmp_path / "evaluation" / "runs" / f"run{number}"
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps({"settings": used}, default=str))
+        result = {"task": "localisation", "arm": "mixed", "seed": seed, "metrics": number}
+        (folder / "result.json").write_text(json.dumps(result))
+    assert read({1: tmp_path}, settings) == {("localisation", "mixed"): {1: 0}}
