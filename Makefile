@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DEMO   ?= demo
 
-.PHONY: help setup browser demo test test-slow lint format bench bench-gain bench-gain-quick clean
+.PHONY: help setup browser demo test test-slow lint format bench bench-gain bench-gain-quick bench-splits clean
 
 help:            ## show this
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -68,12 +68,15 @@ bench: setup     ## speed and memory on this machine, as tables
 	$(BIN)/python benchmarks/foundation.py
 	$(BIN)/python benchmarks/onnx_latency.py
 
-bench-gain: setup ## what synthetic defects are worth on real photographs; a night, continues when killed
+bench-gain: setup ## what synthetic defects are worth on real photographs; two nights, continues when killed
 	$(BIN)/python benchmarks/gain.py magnetic-tile
 	$(BIN)/python benchmarks/gain.py neu-det
 
 bench-gain-quick: setup ## the same in an hour, localisation alone
 	$(BIN)/python benchmarks/gain.py magnetic-tile --quick
+
+bench-splits: setup ## real against mixed over six splits, localisation alone; an hour, continues when killed
+	$(BIN)/python benchmarks/splits.py magnetic-tile
 
 clean:           ## remove what the tools leave behind; never a project
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info
