@@ -74,7 +74,9 @@ def main() -> None:
             for split, each in zip(homes, waiting, strict=True):
                 each.result()
                 print(f"split {split} is finished", flush=True)
-    print(table(read(homes, settings), settings["arms"][0]))
+    rows = read(homes, settings)
+    print(table(rows, settings["arms"][0]))
+    print("\n".join(closures(rows)))
     if not given.table:
         print(f"\nthis call took {(time.monotonic() - began) / 60:.0f} min")
 
@@ -127,6 +129,35 @@ def table(rows: Rows, baseline: str) -> str:
         for index, line in enumerate(lines)
     ]
     return "\n".join([f"| {' | '.join(head)} |", "| --- " * len(head) + "|", *lines])
+
+
+def closures(rows: Rows) -> list[str]:
+    """A line for each metric that decides: the share of the gap from `real` to `full` on test that
+    an arm closes, over the splits that have all three, with Fieller's interval."""
+    from downstream.closure import fieller
+    from downstream.names import FULL, PER_CLASS, TITLES
+
+    lines = []
+    for task, arm in sorted(rows):
+        trio = [rows.get((task, name), {}) for name in ("real", FULL, arm)]
+        splits = sorted(set.intersection(*(set(of) for of in trio)))
+        if arm in ("real", FULL) or len(splits) < 3:
+            continue
+        for metric in DECIDES[task]:
+            real, full, own = (
+                np.array([_value(of[split]["test"], metric, PER_CLASS[task]) for split in splits])
+                for of in trio
+            )
+            bounds = fieller(own - real, full - real, 0.95)
+            share = "not defined, as full is not surely above real"
+            if bounds is not None:
+                ratio = (own - real).mean() / (full - real).mean()
+                share = f"{ratio:.0%} [{bounds[0]:.0%}, {bounds[1]:.0%}]"
+            lines.append(
+                f"- {task}, {TITLES[metric]}, {len(splits)} splits: the share of the gap to all "
+                f"real data that {arm} closes is {share}."
+            )
+    return lines
 
 
 MACRO = "class_mean"

@@ -10,7 +10,7 @@ from scipy import stats
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
-from splits import MEASURED, SHARED, read, student, table
+from splits import MEASURED, SHARED, closures, read, student, table
 
 from downstream.config import ExperimentConfig
 
@@ -53,6 +53,23 @@ def test_an_effect_is_found_and_none_is_not():
     assert float(cells(found, "pixel AP", "test")[11]) > 0.05
     # val decides nothing
     assert cells(found, "image AP", "val")[11] == ""
+
+
+def test_the_share_of_the_gap_is_told_where_there_is_a_gap():
+    rng = np.random.default_rng(0)
+    base, gap = rng.normal(0.5, 0.1, 6), rng.normal(0.2, 0.02, 6)
+    noise = rng.normal(0, 0.1, 6)
+    rows = {
+        ("localisation", "real"): planted(base, base),
+        ("localisation", "mixed"): planted(base + gap / 2, base),
+        # no gap in pixel AP
+        ("localisation", "full"): planted(base + gap, base + noise - noise.mean()),
+    }
+    pixel, image = closures(rows)
+    assert "pixel AP" in pixel and "not defined" in pixel
+    assert "image AP, 6 splits" in image and "is 50% [50%, 50%]" in image
+    del rows["localisation", "full"]
+    assert closures(rows) == []
 
 
 def test_new_photographs_are_less_sure():
