@@ -132,9 +132,14 @@ def settings_of(
     usual: Mapping[str, Any], tasks: str | None, arms: str | None, changes: Sequence[str]
 ) -> dict[str, Any]:
     """A study's settings of `evaluate`, with what the command line says otherwise."""
-    given = {key: yaml.safe_load(value) for key, _, value in (w.partition("=") for w in changes)}
-    named = {"tasks": tasks, "arms": arms}
-    return {**usual, **{key: tuple(v.split(",")) for key, v in named.items() if v}, **given}
+    lists = {"tasks": tasks, "arms": arms}
+    named = {key: tuple(value.split(",")) for key, value in lists.items() if value}
+    return {**usual, **named, **pairs(changes)}
+
+
+def pairs(words: Sequence[str]) -> dict[str, Any]:
+    """KEY=VALUE of the command line, values read as YAML."""
+    return {key: yaml.safe_load(value) for key, _, value in (w.partition("=") for w in words)}
 
 
 def study(

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import yaml
+from gain import Lines, pairs
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     given = parser.parse_args()
-    levers = {name.rstrip(":"): _pairs(keys) for name, *keys in given.lever}
+    levers = {name.rstrip(":"): pairs(keys) for name, *keys in given.lever}
     if not given.only_levers:
         levers = {"": {}, **levers}
     table = compare(
@@ -47,7 +47,7 @@ def main() -> None:
         given.plain.split(","),
         given.arms.split(","),
         levers,
-        {**_pairs(given.set), "seeds": given.seeds, "jobs": given.jobs},
+        {**pairs(given.set), "seeds": given.seeds, "jobs": given.jobs},
     )
     print(table)
 
@@ -61,11 +61,10 @@ def compare(
     settings: dict[str, Any],
 ) -> str:
     """A Markdown table, one line an arm."""
-    from gain import Lines
-
     from augmentor.workflows.arms import resolve_arms, write_arms_export
     from augmentor.workflows.project import Project, ProjectConfig, open_project
     from downstream.config import ExperimentConfig
+    from downstream.files import read_json
     from downstream.names import PER_CLASS
     from downstream.trials import run_trials
     from generator.files import sha256_of
@@ -87,7 +86,7 @@ def compare(
     trials = run_trials(export, folder, config, plain[0], on_progress=reporter.progress)
     results = {
         result["key"]: result["metrics"]["val"]
-        for result in map(_read, (folder / "runs").glob(f"{task}-*/result.json"))
+        for result in map(read_json, (folder / "runs").glob(f"{task}-*/result.json"))
     }
     lines = [
         f"{task}, val, {time.strftime('%d %B %Y')}, {json.dumps(settings)}\n",
@@ -110,14 +109,6 @@ def compare(
 def _by_class(found: list[dict[str, Any]], key: str) -> str:
     columns = zip(*(metrics[key] for metrics in found), strict=True)
     return " ".join(f"{sum(c) / len(c):.2f}" for c in columns if None not in c)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text(encoding="utf-8")))
-
-
-def _pairs(words: list[str]) -> dict[str, Any]:
-    return {key: yaml.safe_load(value) for key, _, value in (w.partition("=") for w in words)}
 
 
 def _put(content: dict[str, Any], key: str, value: Any) -> None:

@@ -27,13 +27,15 @@ from gain import DATASETS, QUICK, ROOT, USUAL_DATA, describe, settings_of, study
 from scipy import stats
 
 from augmentor.workflows.project import SplitConfig
+from downstream.config import PRIMARY
 
-DECIDES = {
-    "detection": ("map50",),
-    "classification": ("macro_f1",),
-    "localisation": ("pixel_ap", "image_ap"),
+DECIDES = {task: (metric,) for task, metric in PRIMARY.items()} | {
+    "localisation": ("pixel_ap", "image_ap")
 }
-"""What was to decide before any of it was measured (docs/experiments.md)."""
+"""Of localisation it was written down before any was measured (docs/experiments.md)."""
+
+MACRO = "class_mean"
+"""The mean of pixel AP by class, as no class's size weighs in it."""
 
 MEASURED: dict[str, Any] = QUICK | {"arms": ("real", "mixed")}
 
@@ -86,11 +88,11 @@ def read(homes: Mapping[int, Path], settings: Mapping[str, Any]) -> Rows:
     from downstream.config import ExperimentConfig
     from downstream.files import read_json
 
+    config = ExperimentConfig(**settings)
     found: Rows = {}
     for split, home in homes.items():
         for path in sorted((home / "evaluation" / "runs").glob("*/result.json")):
             result, about = read_json(path), read_json(path.with_name("config.json"))
-            config = ExperimentConfig(**settings)
             task, arm = result["task"], result["arm"]
             wanted = [
                 _plain(config.training_settings(task, synthetic=synthetic))
@@ -106,9 +108,8 @@ def table(rows: Rows, baseline: str) -> str:
     from downstream.names import TITLES
     from downstream.statistics import holm
 
-    lines: list[str] = []
-    p_values: dict[str, float] = {}
-    places: dict[str, int] = {}
+    lines: list[list[str]] = []
+    p_values: dict[str, float] = {}  # by the line's number
     head = ["task", "arm", "metric", "on", "n", baseline, "the arm", "difference", "by split"]
     head += ["new photographs", "p", "p Holm"]
     for (task, arm), metric, side, base, own in _pairs(rows, baseline):
@@ -116,37 +117,33 @@ def table(rows: Rows, baseline: str) -> str:
         mean, half, wide, p = student(gaps)
         title = "class mean of pixel AP" if metric == MACRO else TITLES[metric]
         if side == "test" and metric in DECIDES[task]:
-            p_values[f"{task} {arm} {metric}"] = p
-            places[f"{task} {arm} {metric}"] = len(lines)
+            p_values[str(len(lines))] = p
         cells = [task, arm, title, side, str(len(own)), f"{np.mean(base):.3f}"]
         cells += [f"{np.mean(own):.3f}", f"{mean:+.3f} [{mean - half:+.3f}, {mean + half:+.3f}]"]
         cells += [" ".join(f"{gap:+.3f}" for gap in gaps)]
         cells += [f"[{mean - wide:+.3f}, {mean + wide:+.3f}]", f"{p:.3f}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    adjusted = {places[name]: p for name, p in holm(p_values).items()}
-    lines = [
-        f"{line} {f'{adjusted[index]:.3f}' if index in adjusted else ''} |"
-        for index, line in enumerate(lines)
-    ]
-    return "\n".join([f"| {' | '.join(head)} |", "| --- " * len(head) + "|", *lines])
+        lines.append([*cells, ""])
+    for number, p in holm(p_values).items():
+        lines[int(number)][-1] = f"{p:.3f}"
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *lines])
 
 
 def closures(rows: Rows) -> list[str]:
     """A line for each metric that decides: the share of the gap from `real` to `full` on test that
     an arm closes, over the splits that have all three, with Fieller's interval."""
     from downstream.closure import fieller
-    from downstream.names import FULL, PER_CLASS, TITLES
+    from downstream.names import FULL, TITLES
+    from downstream.statistics import LEAST_SEEDS
 
     lines = []
     for task, arm in sorted(rows):
         trio = [rows.get((task, name), {}) for name in ("real", FULL, arm)]
         splits = sorted(set.intersection(*(set(of) for of in trio)))
-        if arm in ("real", FULL) or len(splits) < 3:
+        if arm in ("real", FULL) or len(splits) < LEAST_SEEDS:
             continue
         for metric in DECIDES[task]:
             real, full, own = (
-                np.array([_value(of[split]["test"], metric, PER_CLASS[task]) for split in splits])
-                for of in trio
+                np.array([of[split]["test"][metric] for split in splits]) for of in trio
             )
             bounds = fieller(own - real, full - real, 0.95)
             share = "not defined, as full is not surely above real"
@@ -158,9 +155,6 @@ def closures(rows: Rows) -> list[str]:
                 f"real data that {arm} closes is {share}."
             )
     return lines
-
-
-MACRO = "class_mean"
 
 
 def _pairs(
