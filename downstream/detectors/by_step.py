@@ -158,7 +158,7 @@ class Plan:
         self.mixed_steps = config.synthetic_steps(self.steps)
         self.real_defects = _real_defects(train)
         self.portion = math.ceil(self.steps / CHECKS)
-        self.workers = min(8, os.cpu_count() or 1)
+        self.workers = max(1, min(8, (os.cpu_count() or 1) // config.jobs))
         self.cpu_bf16 = False
         self.data: dict[str, Any] = {
             "train": [str(item.image) for item in train],
