@@ -78,13 +78,13 @@ def main() -> None:
                 print(f"split {split} is finished", flush=True)
     rows = read(homes, settings)
     print(table(rows, settings["arms"][0]))
-    print("\n".join(closures(rows)))
+    print("\n".join([*closures(rows), *spreads(rows, settings["arms"][0])]))
     if not given.table:
         print(f"\nthis call took {(time.monotonic() - began) / 60:.0f} min")
 
 
 def read(homes: Mapping[int, Path], settings: Mapping[str, Any]) -> Rows:
-    """The metrics of every finished run that has these settings."""
+    """The metrics of every finished run that has these settings and is of one of their arms."""
     from downstream.config import ExperimentConfig
     from downstream.files import read_json
 
@@ -98,7 +98,8 @@ def read(homes: Mapping[int, Path], settings: Mapping[str, Any]) -> Rows:
                 _plain(config.training_settings(task, synthetic=synthetic))
                 for synthetic in (False, True)
             ]
-            if result["seed"] == split and about["settings"] in wanted:
+            ours = arm in settings["arms"] and result["seed"] == split
+            if ours and about["settings"] in wanted:
                 found.setdefault((task, arm), {})[split] = result["metrics"]
     return found
 
@@ -154,6 +155,29 @@ def closures(rows: Rows) -> list[str]:
                 f"- {task}, {TITLES[metric]}, {len(splits)} splits: the share of the gap to all "
                 f"real data that {arm} closes is {share}."
             )
+    return lines
+
+
+def spreads(rows: Rows, baseline: str) -> list[str]:
+    """A line for each metric that decides: by how much an arm and the baseline spread over the
+    splits on test, and whether they differ in it.
+
+    The test is Pitman's and Morgan's (1939) for paired samples: two variances are the same where
+    sums and differences of the pairs are uncorrelated.
+    """
+    from downstream.names import TITLES
+    from downstream.statistics import LEAST_SEEDS
+
+    lines = []
+    for (task, arm), metric, side, base, own in _pairs(rows, baseline):
+        if side != "test" or metric not in DECIDES[task] or len(own) < LEAST_SEEDS:
+            continue
+        x, y = np.array(own), np.array(base)
+        lines.append(
+            f"- {task}, {TITLES[metric]}, {len(own)} splits: {baseline} spreads by "
+            f"{y.std(ddof=1):.3f}, {arm} by {x.std(ddof=1):.3f} (standard deviation; "
+            f"Pitman-Morgan p {stats.pearsonr(x + y, x - y).pvalue:.3f})."
+        )
     return lines
 
 

@@ -10,7 +10,7 @@ from scipy import stats
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
-from splits import MEASURED, SHARED, closures, read, student, table
+from splits import MEASURED, SHARED, closures, read, spreads, student, table
 
 from downstream.config import ExperimentConfig
 
@@ -70,6 +70,19 @@ def test_the_share_of_the_gap_is_told_where_there_is_a_gap():
     assert "image AP, 6 splits" in image and "is 50% [50%, 50%]" in image
     del rows["localisation", "full"]
     assert closures(rows) == []
+
+
+def test_a_narrower_spread_is_told_from_the_same_one():
+    rng = np.random.default_rng(0)
+    base, other = rng.normal(0.6, 0.1, 12), rng.normal(0.6, 0.1, 12)
+    rows = {
+        ("localisation", "real"): planted(base, base),
+        ("localisation", "mixed"): planted(0.6 + (other - 0.6) / 10, other),
+    }
+    pixel, image = spreads(rows, "real")
+    assert "pixel AP, 12 splits" in pixel and float(pixel.split()[-1].rstrip(").")) > 0.05
+    assert "image AP, 12 splits" in image and float(image.split()[-1].rstrip(").")) < 0.001
+    assert f"real spreads by {base.std(ddof=1):.3f}" in image
 
 
 def test_new_photographs_are_less_sure():
