@@ -149,6 +149,7 @@ class Plan:
         config: ExperimentConfig,
         seed: int,
         rtdetr: bool,
+        device: str,
         on_step: OnStep,
     ) -> None:
         self.val, self.seed, self.rtdetr, self.on_step = val, seed, rtdetr, on_step
@@ -158,7 +159,9 @@ class Plan:
         self.mixed_steps = config.synthetic_steps(self.steps)
         self.real_defects = _real_defects(train)
         self.portion = math.ceil(self.steps / CHECKS)
-        self.workers = max(1, min(8, (os.cpu_count() or 1) // config.jobs))
+        # a CPU trains slower than it loads; beside a GPU, runs at once share the cores
+        share = max(1, min(8, (os.cpu_count() or 1) // config.jobs))
+        self.workers = 0 if device == "cpu" else share
         self.cpu_bf16 = False
         self.data: dict[str, Any] = {
             "train": [str(item.image) for item in train],
@@ -200,6 +203,7 @@ class ByStep(_Trainer):
         self.history: list[tuple[int, float]] = []
         self.checks: list[tuple[int, float]] = []
         self.kept: tuple[float, int, torch.nn.Module] | None = None
+        self.last: torch.nn.Module | None = None
         super().__init__(overrides=overrides)
         self.add_callback("on_train_start", ByStep._prepare)
         self.add_callback("on_train_batch_start", ByStep._set_rate)
@@ -227,7 +231,7 @@ class ByStep(_Trainer):
             dataset=dataset,
             batch_size=batch_size,
             sampler=self.plan.sampler(dataset.im_files, portion) if train else None,
-            num_workers=0 if self.device.type == "cpu" or not train else self.plan.workers,
+            num_workers=self.plan.workers if train else 0,
             collate_fn=dataset.collate_fn,
             worker_init_fn=seed_worker,
             generator=generator,
@@ -316,7 +320,8 @@ class ByStep(_Trainer):
         return False
 
     def final_eval(self) -> None:
-        pass
+        """The last step's model; afterwards ultralytics ends the loader's workers."""
+        self.last = self.calibrated()
 
     def _handle_nan_recovery(self, epoch: int) -> bool:
         return False

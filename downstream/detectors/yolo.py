@@ -94,8 +94,8 @@ def train_detector(
     source, scratch = resolve_model(config.detector, config.pretrained, config.weights_dir)
     rtdetr = "rtdetr" in Path(source).name.lower()
     base = RTDETRTrainer if rtdetr else DetectionTrainer
-    plan = Plan(train, val, classes, config, seed, rtdetr, on_step)
     device = pick_device(config.device)
+    plan = Plan(train, val, classes, config, seed, rtdetr, device, on_step)
     bf16 = use_bf16(config.precision, device)
     plan.cpu_bf16 = bf16 and device == "cpu"
     overrides = _overrides(plan, config, source, scratch, device, bf16)
@@ -106,7 +106,8 @@ def train_detector(
         if config.select == "val" and trainer.kept is not None:
             _, selected, model = trainer.kept
         else:
-            model, selected = trainer.calibrated(), trainer.done
+            assert trainer.last is not None
+            model, selected = trainer.last, trainer.done
         sides = {name: own for name, own in (("val", val), ("test", test)) if own}
         predictions = {name: predict(model, trainer, own) for name, own in sides.items()}
         val_chosen = None

@@ -122,6 +122,23 @@ def test_best_on_val_is_kept(blobs: Path, tmp_path: Path, monkeypatch: pytest.Mo
     assert last.selected_step == 7
 
 
+def test_a_loader_with_workers_lasts_until_the_end(
+    blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU: ultralytics ends the workers after the last step, and the model's batch
+    statistics need them once more."""
+
+    class Plan(by_step.Plan):
+        def __init__(self, *args) -> None:
+            super().__init__(*args)
+            self.workers = 1
+
+    monkeypatch.setattr(yolo, "Plan", Plan)
+    outcome = train(blobs, tmp_path / "run", "mixed", TINY.model_copy(update={"select": "both"}))
+    assert outcome.steps == TINY.detection_steps
+    assert len(outcome.predictions["test"]) > 0
+
+
 def test_every_image_once_before_any_twice() -> None:
     sampler = by_step.StepSampler([False] * 5, 0.25, 4, seed=1)
     drawn = [index for _ in range(5) for index in sampler]
