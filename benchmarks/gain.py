@@ -69,6 +69,8 @@ FULL: dict[str, Any] = {
     # as many as in `BEFORE`; with 3,000 this study alone would take magnetic-tile past a night
     "detection_steps": 1600,
     "detection_px": 256,
+    # found on val of a split of its own (docs/experiments.md)
+    "detection_lr": 5e-4,
     "classification_steps": 900,
     "classification_px": 128,
     "localisation_steps": 4000,

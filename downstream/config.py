@@ -76,7 +76,14 @@ class ExperimentConfig(BaseModel):
         "are more, each defect image is seen more often, in every arm alike",
     )
     detection_lr: float = Field(
-        0.002, gt=0, le=1, description="peak learning rate of AdamW; cosine to 1 % after warm-up"
+        0.001, gt=0, le=1, description="peak learning rate of AdamW; cosine to 1 % after warm-up"
+    )
+    detection_mosaic: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the training pictures that are put together of four; made for long "
+        "trainings, they keep short ones from learning anything (docs/experiments.md)",
     )
     select: Literal["last", "val", "both"] = Field(
         "last",
@@ -99,6 +106,12 @@ class ExperimentConfig(BaseModel):
     classification_batch: int = Field(32, ge=2, le=1024, description="images per step")
     classification_lr: float = Field(
         1e-3, gt=0, le=1, description="peak learning rate of AdamW; cosine to 0 after warm-up"
+    )
+    classification_adjust: bool = Field(
+        True,
+        description="let val say how far the line between `good` and the defects is moved, in "
+        "every arm alike; batches hold all classes evenly, so that without it too many good parts "
+        "are called defects",
     )
     with_good: bool = Field(
         True, description="classify `good` images as a class of their own; False leaves them out"
@@ -206,13 +219,14 @@ class ExperimentConfig(BaseModel):
         if task == "detection":
             names = ["detector", "detection_steps", "detection_px", "detection_batch"]
             names += ["detection_most_clean"]
-            names += ["detection_lr", "select"]
+            names += ["detection_lr", "detection_mosaic", "select"]
         elif task == "localisation":
             names = ["steps", "px", "batch", "most_clean", "lr", "balance", "width", "fold"]
             names = [f"localisation_{name}" for name in names] + ["select"]
         else:
             names = ["classifier", "classification_steps", "classification_px"]
             names += ["classification_batch", "classification_lr", "with_good"]
+            names += ["classification_adjust"] if self.with_good else []
             # left out where nothing is chosen, so that results from before the choice still count
             names += ["select"] if self.select != "last" else []
         names += ["finish_on_real"] if self.finish_on_real and synthetic else []

@@ -17,6 +17,7 @@ from torch import nn
 
 from downstream.config import ExperimentConfig
 from downstream.dataset import GOOD, Item
+from downstream.detectors.adjustment import SHIFTS, add_to_good, best_shift
 from downstream.detectors.batches import (
     MEAN,
     STD,
@@ -29,7 +30,6 @@ from downstream.detectors.batches import (
 from downstream.detectors.fitting import fit, save_network, seeded
 from downstream.detectors.outcome import OnStep, Outcome, pick_device, use_bf16
 from downstream.detectors.selection import BestOnVal
-from downstream.metrics import classification_metrics
 
 
 def class_list(classes: tuple[str, ...], items: list[Item], with_good: bool) -> tuple[str, ...]:
@@ -51,8 +51,9 @@ def train_classifier(
     """Train a ResNet on `train` for exactly `config.classification_steps` steps and predict.
 
     Which step's weights are measured is `config.select`'s word; with `val` or `both`, ten checks
-    of macro F1 on val choose one (see selection.py). `test` is predicted once they are fixed.
-    Those measured are saved as `weights.safetensors` beside `model.json`.
+    of macro F1 on val choose one (see selection.py). Val also says where the line between `good`
+    and the defects runs (see adjustment.py). `test` is predicted once both are fixed. The weights
+    measured are saved as `weights.safetensors` beside `model.json`.
 
     Args:
         classes: as from `class_list`; images of other classes are left out, on all sides.
@@ -77,10 +78,16 @@ def train_classifier(
     def predict(model: nn.Module, *names: str) -> dict[str, list[dict[str, Any]]]:
         return {name: _predict(model, sides[name], keep, config, device) for name in names}
 
-    def score(model: nn.Module) -> float:
-        return _macro_f1(predict(model, "val")["val"], len(classes))
+    tried = SHIFTS if config.classification_adjust else (0.0,)
 
-    best = BestOnVal(model, config.classification_steps, config.select, score)
+    def on_val(model: nn.Module) -> tuple[float, float]:
+        return best_shift(predict(model, "val")["val"], classes, tried)
+
+    def measured(model: nn.Module) -> dict[str, list[dict[str, Any]]]:
+        add_to_good(model.fc, on_val(model)[0], classes)  # type: ignore[arg-type]
+        return predict(model, *sides)
+
+    best = BestOnVal(model, config.classification_steps, config.select, lambda m: on_val(m)[1])
 
     def stepped(done: int, total: int) -> None:
         best.after_step(done)
@@ -88,7 +95,7 @@ def train_classifier(
 
     real = np.array([item.kind == "real" for item in train])
     history = _fit(model, pixels, targets, real, config, seed, device, stepped)
-    selected, predictions, val_chosen = best.settle(lambda model: predict(model, *sides))
+    selected, predictions, val_chosen = best.settle(measured)
     _save(model, classes, config, folder)
     return Outcome(
         steps=config.classification_steps,
@@ -171,12 +178,6 @@ def _predict(
                 {"id": item.id, "target": keep[item.class_name], "probabilities": probabilities}
             )
     return found
-
-
-def _macro_f1(rows: list[dict[str, Any]], n_classes: int) -> float:
-    guesses = [int(np.argmax(row["probabilities"])) for row in rows]
-    targets = [row["target"] for row in rows]
-    return float(classification_metrics(targets, guesses, n_classes)["macro_f1"])
 
 
 def _build(config: ExperimentConfig, n_classes: int, seed: int) -> tuple[nn.Module, str | None]:

@@ -159,6 +159,7 @@ def _overrides(
         "lrf": 1.0,
         "momentum": 0.9,
         "warmup_epochs": 0.0,
+        "mosaic": config.detection_mosaic,
         "close_mosaic": 1 if plan.steps >= CHECKS else 0,
         "val": plan.check,
         "patience": 0,
