@@ -154,7 +154,7 @@ class Plan:
     ) -> None:
         self.val, self.seed, self.rtdetr, self.on_step = val, seed, rtdetr, on_step
         self.steps, self.batch = config.detection_steps, config.detection_batch
-        self.check = config.select != "last"
+        self.select, self.check = config.select, config.select != "last"
         self.most_clean = config.detection_most_clean
         self.mixed_steps = config.synthetic_steps(self.steps)
         self.real_defects = _real_defects(train)
@@ -320,8 +320,9 @@ class ByStep(_Trainer):
         return False
 
     def final_eval(self) -> None:
-        """The last step's model; afterwards ultralytics ends the loader's workers."""
-        self.last = self.calibrated()
+        """Keep the last step's model, if it counts; ultralytics ends the loader's workers next."""
+        if self.plan.select != "val" or self.kept is None:
+            self.last = self.calibrated()
 
     def _handle_nan_recovery(self, epoch: int) -> bool:
         return False
