@@ -249,14 +249,16 @@ def _notes(
         notes.append(
             f"Detectors took {config.detection_steps} steps of {config.detection_batch} images at "
             f"{config.detection_px} px in every arm, at most {config.detection_most_clean:.0%} of "
-            "them without a defect; a short training flatters every arm with more "
+            "them without a defect; a short training flatters or wrongs an arm with more "
             "images, so look at the loss curves before a gain is claimed."
         )
     if "classification" in config.tasks:
+        adjusted = config.with_good and config.classification_adjust
         notes.append(
             f"Classifiers took {config.classification_steps} class-balanced steps of "
             f"{config.classification_batch} images, resized to a square of "
             f"{config.classification_px} px, in every arm."
+            + (" Val chose where good ends and defects begin." if adjusted else "")
         )
     if "localisation" in config.tasks:
         notes.append(

@@ -119,17 +119,20 @@ def same_weights(*folders: Path) -> bool:
 def test_test_labels_that_would_prefer_another_step_change_no_classifier(
     masked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Test is labelled as another check's weights see it, so they alone would score 1 on it."""
+    """Test is labelled as another check's weights see it, so they alone would score 1 on it.
+    Neither the step nor the line between `good` and the defects follows it."""
     items = read_export(masked).items("test")
     right = train("classification", masked, tmp_path / "right", "val")
     guesses: list[list[int]] = []
-    real_score = resnet._macro_f1
+    real_score = resnet.best_shift
 
-    def recorded(rows, n_classes):
-        guesses.append([int(np.argmax(row["probabilities"])) for row in rows])
-        return real_score(rows, n_classes)
+    def recorded(rows, classes, tried):
+        shift, score = real_score(rows, classes, tried)
+        shares = np.array([row["probabilities"] for row in rows]) * np.exp([0, 0, shift])
+        guesses.append(shares.argmax(axis=1).tolist())
+        return shift, score
 
-    monkeypatch.setattr(resnet, "_macro_f1", recorded)
+    monkeypatch.setattr(resnet, "best_shift", recorded)
     train("classification", masked, tmp_path / "look", "val", val=items)
     ours = guesses[right.selected_step - 1]  # a check at every step
     theirs = next(found for found in guesses if found != ours)
