@@ -83,7 +83,7 @@ class ExperimentConfig(BaseModel):
         ge=0,
         le=1,
         description="share of the training pictures that are put together of four; made for long "
-        "trainings, they keep short ones from learning anything (docs/experiments.md)",
+        "trainings, they kept short ones from learning (docs/experiments.md)",
     )
     select: Literal["last", "val", "both"] = Field(
         "last",
