@@ -5,19 +5,16 @@
 
 Which few images a class one happens to have, and which parts are in test, moves a detector's score
 as much as the seed of its training, and one split says nothing of either. Here the split is what is
-repeated: interval and p are Student's over the splits' paired differences, and Holm's correction
-runs over the metrics of `DECIDES`. That interval is about these photographs, however they may be
-split; as any two splits share some of them, it says too much of new photographs from the same line,
-for which the wider interval of Nadeau and Bengio (2003) stands beside it. Killed and repeated, it
-continues; `--table` prints what is finished.
+repeated, as `augment evaluate --splits` does it (downstream/repeated.py has the statistics), but
+whole splits run side by side, and Holm's correction runs over the metrics of `DECIDES`. Killed and
+repeated, it continues; `--table` prints what is finished.
 """
 
 import argparse
 import json
-import math
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,7 +24,8 @@ from gain import DATASETS, QUICK, ROOT, USUAL_DATA, describe, settings_of, study
 from scipy import stats
 
 from augmentor.workflows.project import SplitConfig
-from downstream.config import PRIMARY
+from downstream.config import BASELINE, PRIMARY
+from downstream.repeated import LEAST_SPLITS, Pair, Rows, pairs, share_of_gap
 
 DECIDES = {task: (metric,) for task, metric in PRIMARY.items()} | {
     "localisation": ("pixel_ap", "image_ap")
@@ -41,9 +39,6 @@ MEASURED: dict[str, Any] = QUICK | {"arms": ("real", "mixed")}
 
 SHARED = SplitConfig().test / (1 - SplitConfig().val - SplitConfig().test)
 """Test images to training images, on which Nadeau and Bengio's correction rests."""
-
-Rows = dict[tuple[str, str], dict[int, dict[str, Any]]]
-"""By task and arm: the metrics of each split, both sides."""
 
 
 def main() -> None:
@@ -89,7 +84,7 @@ def read(homes: Mapping[int, Path], settings: Mapping[str, Any]) -> Rows:
     from downstream.files import read_json
 
     config = ExperimentConfig(**settings)
-    found: Rows = {}
+    found: dict[tuple[str, str], dict[int, Any]] = {}
     for split, home in homes.items():
         for path in sorted((home / "evaluation" / "runs").glob("*/result.json")):
             result, about = read_json(path), read_json(path.with_name("config.json"))
@@ -113,16 +108,16 @@ def table(rows: Rows, baseline: str) -> str:
     p_values: dict[str, float] = {}  # by the line's number
     head = ["task", "arm", "metric", "on", "n", baseline, "the arm", "difference", "by split"]
     head += ["new photographs", "p", "p Holm"]
-    for (task, arm), metric, side, base, own in _pairs(rows, baseline):
-        gaps = [a - b for a, b in zip(own, base, strict=True)]
-        mean, half, wide, p = student(gaps)
-        title = "class mean of pixel AP" if metric == MACRO else TITLES[metric]
-        if side == "test" and metric in DECIDES[task]:
-            p_values[str(len(lines))] = p
-        cells = [task, arm, title, side, str(len(own)), f"{np.mean(base):.3f}"]
-        cells += [f"{np.mean(own):.3f}", f"{mean:+.3f} [{mean - half:+.3f}, {mean + half:+.3f}]"]
-        cells += [" ".join(f"{gap:+.3f}" for gap in gaps)]
-        cells += [f"[{mean - wide:+.3f}, {mean + wide:+.3f}]", f"{p:.3f}"]
+    for pair in measured_pairs(rows, baseline):
+        gap = pair.gap(SHARED)
+        title = "class mean of pixel AP" if pair.metric == MACRO else TITLES[pair.metric]
+        if pair.side == "test" and pair.metric in DECIDES[pair.task]:
+            p_values[str(len(lines))] = gap.p
+        cells = [pair.task, pair.arm, title, pair.side, str(gap.splits)]
+        cells += [f"{np.mean(pair.base):.3f}", f"{np.mean(pair.own):.3f}"]
+        cells += [f"{gap.difference:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]"]
+        cells += [" ".join(f"{each:+.3f}" for each in gap.by_split)]
+        cells += [f"[{gap.new_low:+.3f}, {gap.new_high:+.3f}]", f"{gap.p:.3f}"]
         lines.append([*cells, ""])
     for number, p in holm(p_values).items():
         lines[int(number)][-1] = f"{p:.3f}"
@@ -131,29 +126,21 @@ def table(rows: Rows, baseline: str) -> str:
 
 def closures(rows: Rows) -> list[str]:
     """A line for each metric that decides: the share of the gap from `real` to `full` on test that
-    an arm closes, over the splits that have all three, with Fieller's interval."""
-    from downstream.closure import fieller
+    an arm closes."""
     from downstream.names import FULL, TITLES
-    from downstream.statistics import LEAST_SEEDS
 
     lines = []
     for task, arm in sorted(rows):
-        trio = [rows.get((task, name), {}) for name in ("real", FULL, arm)]
-        splits = sorted(set.intersection(*(set(of) for of in trio)))
-        if arm in ("real", FULL) or len(splits) < LEAST_SEEDS:
-            continue
-        for metric in DECIDES[task]:
-            real, full, own = (
-                np.array([of[split]["test"][metric] for split in splits]) for of in trio
-            )
-            bounds = fieller(own - real, full - real, 0.95)
-            share = "not defined, as full is not surely above real"
-            if bounds is not None:
-                ratio = (own - real).mean() / (full - real).mean()
-                share = f"{ratio:.0%} [{bounds[0]:.0%}, {bounds[1]:.0%}]"
+        for metric in DECIDES[task] if arm not in (BASELINE, FULL) else ():
+            found = share_of_gap(rows, task, arm, metric)
+            if found["splits"] < LEAST_SPLITS:
+                continue
+            share = found["reason"]
+            if found["value"] is not None:
+                share = f"{found['value']:.0%} [{found['low']:.0%}, {found['high']:.0%}]"
             lines.append(
-                f"- {task}, {TITLES[metric]}, {len(splits)} splits: the share of the gap to all "
-                f"real data that {arm} closes is {share}."
+                f"- {task}, {TITLES[metric]}, {found['splits']} splits: the share of the gap to "
+                f"all real data that {arm} closes is {share}."
             )
     return lines
 
@@ -166,59 +153,36 @@ def spreads(rows: Rows, baseline: str) -> list[str]:
     sums and differences of the pairs are uncorrelated.
     """
     from downstream.names import TITLES
-    from downstream.statistics import LEAST_SEEDS
 
     lines = []
-    for (task, arm), metric, side, base, own in _pairs(rows, baseline):
-        if side != "test" or metric not in DECIDES[task] or len(own) < LEAST_SEEDS:
+    for pair in measured_pairs(rows, baseline):
+        few = len(pair.own) < LEAST_SPLITS
+        if pair.side != "test" or pair.metric not in DECIDES[pair.task] or few:
             continue
-        x, y = np.array(own), np.array(base)
+        x, y = np.array(pair.own), np.array(pair.base)
         lines.append(
-            f"- {task}, {TITLES[metric]}, {len(own)} splits: {baseline} spreads by "
-            f"{y.std(ddof=1):.3f}, {arm} by {x.std(ddof=1):.3f} (standard deviation; "
+            f"- {pair.task}, {TITLES[pair.metric]}, {len(x)} splits: {baseline} spreads by "
+            f"{y.std(ddof=1):.3f}, {pair.arm} by {x.std(ddof=1):.3f} (standard deviation; "
             f"Pitman-Morgan p {stats.pearsonr(x + y, x - y).pvalue:.3f})."
         )
     return lines
 
 
-def _pairs(
-    rows: Rows, baseline: str
-) -> Iterator[tuple[tuple[str, str], str, str, list[float], list[float]]]:
+def measured_pairs(rows: Rows, baseline: str) -> list[Pair]:
+    """Every metric of the table, arm by arm beside the baseline."""
     from downstream.names import METRICS, PER_CLASS
 
-    for (task, arm), splits in sorted(rows.items()):
-        base = rows.get((task, baseline), {})
-        both = sorted(splits.keys() & base.keys())
-        if arm == baseline or not both:
-            continue
-        names = [name for name in METRICS[task] if name != "f1"]
-        for metric in [*names, *([MACRO] if task == "localisation" else [])]:
-            for side in ("val", "test"):
-                values = [
-                    [_value(of[split][side], metric, PER_CLASS[task]) for split in both]
-                    for of in (base, splits)
-                ]
-                yield (task, arm), metric, side, values[0], values[1]
+    def names(task: str) -> list[str]:
+        usual = [name for name in METRICS[task] if name != "f1"]
+        return [*usual, *([MACRO] if task == "localisation" else [])]
 
+    def value(metrics: Mapping[str, Any], name: str) -> float:
+        if name == MACRO:
+            each = metrics[PER_CLASS["localisation"]]
+            return float(np.mean([one for one in each if one is not None]))
+        return float(metrics[name])
 
-def _value(metrics: Mapping[str, Any], name: str, per_class: str) -> float:
-    if name == MACRO:
-        return float(np.mean([value for value in metrics[per_class] if value is not None]))
-    return float(metrics[name])
-
-
-def student(gaps: Sequence[float]) -> tuple[float, float, float, float]:
-    """Mean of paired differences, half their 95 % interval, the same for new photographs, and p.
-
-    The second interval takes the splits' mean to vary by (1/n + test/train) times the differences'
-    variance (Nadeau and Bengio 2003, "Inference for the Generalization Error", section 4).
-    """
-    n = len(gaps)
-    if n < 2:
-        return float(np.mean(gaps)), math.inf, math.inf, 1.0
-    found = stats.ttest_1samp(gaps, 0.0)
-    mean, half = float(np.mean(gaps)), float(found.confidence_interval(0.95).high - np.mean(gaps))
-    return mean, half, half * math.sqrt(1 + n * SHARED), float(found.pvalue)
+    return pairs(rows, baseline, value, names)
 
 
 def _plain(settings: Mapping[str, Any]) -> Any:

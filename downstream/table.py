@@ -23,11 +23,11 @@ def format_table(report: Mapping[str, Any]) -> str:
         rows = [_table_row(report, task, arm, names, primary) for arm in order]
         seeds = len(report["seeds"])
         parts += [f"**{task}** on test, mean of {seeds} seed{'s' * (seeds != 1)}", ""]
-        parts += [_markdown(head, rows), ""]
+        parts += [markdown(head, rows), ""]
         kind = PER_CLASS_TITLES[task]
         labels = arms[order[0]]["labels"]
         rows = [[arm, *(_number(arms[arm]["per_class"][c]) for c in labels)] for arm in order]
-        parts += [_markdown([f"{kind} by class", *labels], rows), ""]
+        parts += [markdown([f"{kind} by class", *labels], rows), ""]
         told = [f"- {sentence}" for sentence in report["findings"].get(task, [])]
         parts += [*told, ""] if told else []
     if report["notes"]:
@@ -45,7 +45,8 @@ def _table_row(
     return [*row, *((signed(gap), gap["verdict"]) if gap else ("", ""))]
 
 
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table whose columns also stand under one another as plain text."""
     widths = [max(len(row[k]) for row in [head, *rows]) for k in range(len(head))]
     lines = [head, ["-" * width for width in widths], *rows]
     return "\n".join(

@@ -24,7 +24,7 @@ def verdict_sentence(report: Mapping[str, Any]) -> str:
         gaps = report["differences"].get(task, {})
         if not gaps:
             continue
-        if not _learned(report, task):
+        if not learned(report, task):
             sentences.append(
                 f"Nothing can be said about {task}: no arm has learned it in "
                 f"{report['settings'][f'{task}_steps']} steps, so train longer."
@@ -61,7 +61,7 @@ def headline(report: Mapping[str, Any]) -> str:
         gaps = report["differences"].get(task, {})
         if not gaps:
             continue
-        if not _learned(report, task):
+        if not learned(report, task):
             parts.append(f"{task} was not learned by any arm")
             continue
         told: dict[str, list[str]] = {}
@@ -148,7 +148,7 @@ def _task_sentences(
     return sentences
 
 
-def _learned(report: Mapping[str, Any], task: str) -> bool:
+def learned(report: Mapping[str, Any], task: str) -> bool:
     """Whether any arm is better than a detector that knows nothing: `LEARNED_MAP50` at least, a
     balanced accuracy above chance by a tenth of what is left, or a pixel AP above chance (the
     share of defect pixels) by `LEARNED_PIXEL_AP` of what is left."""
@@ -165,5 +165,7 @@ def _learned(report: Mapping[str, Any], task: str) -> bool:
 
 
 def signed(gap: Mapping[str, Any]) -> str:
-    """A difference with its interval, such as `+0.050 [+0.010, +0.090]`."""
+    """A difference with its interval, where it has one, such as `+0.050 [+0.010, +0.090]`."""
+    if gap["low"] is None:
+        return f"{gap['difference']:+.3f}"
     return f"{gap['difference']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}]"

@@ -43,6 +43,14 @@ def evaluate(
         ),
     ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs side by side.")] = None,
+    splits: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="Repeat all of it, import to detectors, over this many splits of the images, each "
+            "with a seed of its own: the surest answer, and as many times the work.",
+        ),
+    ] = None,
     to_fiftyone: Annotated[
         bool,
         typer.Option(
@@ -55,10 +63,41 @@ def evaluate(
 ) -> None:
     """Train detectors on each arm and report the gain over real images alone."""
     more = _numbers(ratios)
+    clash = [
+        name
+        for name, given in (
+            ("--seeds", seeds is not None),
+            ("--protocol", protocol is not None),
+            ("--to-fiftyone", to_fiftyone),
+        )
+        if given and splits is not None
+    ]
+    if clash:
+        raise typer.BadParameter(
+            f"each split has a seed and predictions of its own; leave out {' and '.join(clash)}"
+        )
     with command(json, debug) as console:
         from augmentor.workflows.evaluate import evaluate_project
 
         opened = open_here(project, console)
+        if splits is not None:
+            from augmentor.workflows.splits import evaluate_splits
+
+            repeated = evaluate_splits(
+                opened,
+                console,
+                splits,
+                arms=_listed(arms),
+                ratios=more,
+                tasks=_listed(tasks),
+                steps=steps,
+                jobs=jobs,
+                select=select,
+            )
+            console.text(repeated.table)
+            console.text(f"Report: {repeated.html}  ({repeated.json})")
+            console.result(repeated.report)
+            return
         evaluated = evaluate_project(
             opened,
             console,

@@ -10,7 +10,7 @@ from scipy import stats
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
-from splits import MEASURED, SHARED, closures, read, spreads, student, table
+from splits import MEASURED, closures, read, spreads, table
 
 from downstream.config import ExperimentConfig
 
@@ -83,12 +83,6 @@ def test_a_narrower_spread_is_told_from_the_same_one():
     assert "pixel AP, 12 splits" in pixel and float(pixel.split()[-1].rstrip(").")) > 0.05
     assert "image AP, 12 splits" in image and float(image.split()[-1].rstrip(").")) < 0.001
     assert f"real spreads by {base.std(ddof=1):.3f}" in image
-
-
-def test_new_photographs_are_less_sure():
-    _, half, wide, _ = student([0.1, 0.2, 0.3])
-    assert wide == pytest.approx(half * np.sqrt(3 * (1 / 3 + SHARED)))
-    assert student([0.1])[1] == np.inf
 
 
 def test_runs_of_other_settings_and_seeds_are_left_out(tmp_path):

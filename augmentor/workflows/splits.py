@@ -1,0 +1,140 @@
+"""Evaluate over several splits: each is a project of its own, imported, built and evaluated anew.
+
+A split's folder is `evaluation/splits/<seed>`, so that whatever stands in it can be looked at by
+the usual commands. Generators, filters and masks are fitted to each split's own training images:
+what was fitted to the project's would have seen images that are in another split's test.
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from augmentor.errors import ProjectError
+from augmentor.protocols import FEW_SHOT
+from augmentor.workflows.build import build_dataset
+from augmentor.workflows.evaluate import evaluate_project, evaluation_config
+from augmentor.workflows.importing import import_project
+from augmentor.workflows.project import Project, open_project, save_project
+from augmentor.workflows.reporting import Reporter
+from downstream.errors import RunError
+from downstream.repeated_page import format_splits, render_splits
+from downstream.repeated_report import summarise
+from generator.files import write_json
+
+FOLDER = "splits"
+REPORT, PAGE = "splits.json", "splits.html"
+"""In the folder of the evaluation, beside the one split's report.json and report.html."""
+
+RECIPES = "recipes"
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """The report over the splits: as data, as a table for the terminal, and both its files."""
+
+    report: dict[str, Any]
+    table: str
+    json: Path
+    html: Path
+
+
+class Within:
+    """Says of everything which split it is about."""
+
+    def __init__(self, reporter: Reporter, place: str) -> None:
+        self.reporter, self.place = reporter, place
+
+    def say(self, text: str) -> None:
+        """Pass a line on."""
+        self.reporter.say(f"{self.place}: {text}")
+
+    def warn(self, text: str) -> None:
+        """Pass a warning on."""
+        self.reporter.warn(f"{self.place}: {text}")
+
+    def progress(self, task: str, done: int, total: int, note: str = "") -> None:
+        """Pass the state of something long on."""
+        self.reporter.progress(f"{self.place}: {task}", done, total, note)
+
+
+def evaluate_splits(
+    project: Project,
+    reporter: Reporter,
+    splits: int,
+    *,
+    arms: Sequence[str] | None = None,
+    ratios: Sequence[float] = (),
+    tasks: Sequence[str] | None = None,
+    steps: int | None = None,
+    jobs: int | None = None,
+    select: str | None = None,
+) -> Repeated:
+    """Repeat import, build and evaluation over `splits` splits of the project's photographs.
+
+    What is finished is not done again, so more splits can be asked for later. A split in which a
+    training fails is reported, and does not take the others down.
+
+    Args:
+        project: whose photographs, recipe, mix, filters and settings hold.
+        reporter: told of the progress.
+        splits: how many; their seeds follow that of the project's own split.
+        arms, ratios, tasks, steps, jobs, select: as in `evaluate_project`.
+
+    Raises:
+        ProjectError: the images were split by a published protocol, a setting does not fit.
+        RunError: a training failed in every split, or, once all else is written, in some.
+    """
+    split = project.config.split
+    if split.protocol != FEW_SHOT:
+        raise ProjectError(
+            f"The protocol {split.protocol} has one split, so it can't be repeated; leave out "
+            "--splits, and take more seeds: augment evaluate --seeds 5"
+        )
+    asked = {"tasks": tasks, "jobs": jobs, "select": select}
+    config = evaluation_config(
+        project, {k: v for k, v in asked.items() if v is not None}, arms, ratios, steps
+    )
+    reports: dict[int, dict[str, Any]] = {}
+    failed: dict[int, str] = {}
+    for number in range(1, splits + 1):
+        seed = split.seed + number
+        within = Within(reporter, f"Split {number} of {splits}")
+        own = _project_of(project, seed, within)
+        settings = config.model_copy(update={"seeds": (seed,)})
+        changed = own.config.model_copy(update={"evaluate": settings})
+        own = save_project(own.folder, changed)
+        try:
+            build_dataset(own, within)
+            reports[seed] = evaluate_project(own, within).report
+        except RunError as fault:
+            failed[seed] = str(fault)
+            within.warn(f"left out, since {fault}")
+    if not reports:
+        raise RunError(f"No split could be evaluated; the first says: {failed[split.seed + 1]}")
+    data, page = project.evaluation / REPORT, project.evaluation / PAGE
+    shared = split.test / (1 - split.val - split.test)
+    report = summarise(project.config.name, reports, failed, shared)
+    write_json(data, report)
+    render_splits(report, page)
+    if failed:
+        raise RunError(
+            f"{len(failed)} of {splits} splits failed; the report on the others is {page}, and the "
+            "same command tries again."
+        )
+    return Repeated(report, format_splits(report), data, page)
+
+
+def _project_of(project: Project, seed: int, reporter: Reporter) -> Project:
+    """The split's own project, with the settings of `project` as they are now."""
+    folder = project.evaluation / FOLDER / str(seed)
+    config = project.config
+    name = f"{config.name}-split{seed}"
+    split = config.split.model_copy(update={"seed": seed})
+    import_project(name, config.source, split, folder, reporter)
+    if (project.folder / RECIPES).is_dir():
+        shutil.copytree(project.folder / RECIPES, folder / RECIPES, dirs_exist_ok=True)
+    own = open_project(folder)
+    update = {"name": name, "split": split, "classes": own.config.classes}
+    return save_project(folder, config.model_copy(update=update))

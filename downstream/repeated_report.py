@@ -1,0 +1,236 @@
+"""What several splits' reports say together (repeated.py), as data and in sentences.
+
+`splits.json`, schema 1:
+
+- `schema`, `name`, `tasks`, `arms`, `classes`, `baseline`, `primary` (by task), `settings`
+- `splits`: seeds of those that are finished; `failed`: by seed, a sentence
+- `shared`: test images to training images, on which the wider interval rests
+- `results`: by task, arm and side (`val`, `test`): by metric its value on each split
+- `differences`: by task, arm other than the baseline, and side: by metric `difference`, `low`,
+  `high`, `new_low`, `new_high` (for new photographs), `p`, `by_split`, `splits` (their number);
+  what decides has `p_holm` and `verdict` besides. On test under `per_class` the same, corrected
+  across classes
+- `closure`: by task, then arm: `value`, `low`, `high` of (arm - real) / (full - real) on test, or
+  null and a `reason`
+- `unlearned`, `rising`: by task, the splits in which no arm has learned it, and those in which an
+  arm still rose on val at its end
+- `headline`, `verdict`, `notes`: sentences
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from downstream.config import PRIMARY
+from downstream.names import FULL, METRICS, PER_CLASS, TITLES
+from downstream.repeated import LEAST_SPLITS, SIDES, Gap, Pair, Rows, pairs, rows_of, share_of_gap
+from downstream.statistics import holm
+from downstream.verdict import is_synthetic, learned, signed
+
+SCHEMA = 1
+
+
+def summarise(
+    name: str,
+    reports: Mapping[int, Mapping[str, Any]],
+    failed: Mapping[int, str],
+    shared: float,
+    notes: Sequence[str] = (),
+) -> dict[str, Any]:
+    """What several splits' reports say together: the content of splits.json, see above.
+
+    Args:
+        name: of the project.
+        reports: by the split's seed, of the same arms, tasks and settings; at least one.
+        failed: by seed, a sentence on each split that has no report.
+        shared: test images to training images.
+        notes: what a reader must know besides.
+    """
+    first = reports[min(reports)]
+    rows, confidence = rows_of(reports), float(first["settings"]["confidence"])
+    baseline = first["baseline"]
+    found = [
+        (pair, pair.gap(shared, confidence))
+        for pair in pairs(rows, baseline, lambda of, key: of.get(key), METRICS.__getitem__)
+    ]
+    decides = {
+        f"{pair.task} {pair.arm}": gap.p
+        for pair, gap in found
+        if _decides(pair) and is_synthetic(pair.arm)
+    }
+    corrected = holm(decides)
+    differences: dict[str, Any] = {}
+    for pair, gap in found:
+        each = differences.setdefault(pair.task, {}).setdefault(pair.arm, {})
+        line = _line(gap)
+        if _decides(pair):
+            p = corrected.get(f"{pair.task} {pair.arm}", gap.p)
+            line |= {"p_holm": p, "verdict": gap.verdict(p, confidence)}
+        each.setdefault(pair.side, {})[pair.metric] = line
+    for task, arms in differences.items():
+        for arm, each in arms.items():
+            each["per_class"] = _per_class(rows, task, arm, baseline, shared, confidence)
+    report = {
+        "schema": SCHEMA,
+        "name": name,
+        **{key: first[key] for key in ("tasks", "arms", "classes", "baseline", "primary")},
+        "settings": {key: v for key, v in first["settings"].items() if key != "seeds"},
+        "splits": sorted(reports),
+        "failed": {str(split): sentence for split, sentence in sorted(failed.items())},
+        "shared": shared,
+        "results": {
+            task: {
+                arm: {
+                    side: {
+                        metric: [own[split][side][metric] for split in sorted(own)]
+                        for metric in METRICS[task]
+                    }
+                    for side in SIDES
+                }
+                for (of, arm), own in rows.items()
+                if of == task
+            }
+            for task in first["tasks"]
+        },
+        "differences": differences,
+        "unlearned": {
+            task: [split for split, own in sorted(reports.items()) if not learned(own, task)]
+            for task in differences
+        },
+        "rising": {
+            task: [split for split, own in sorted(reports.items()) if _rises(own, task)]
+            for task in differences
+        },
+        "closure": {
+            task: {
+                arm: share_of_gap(rows, task, arm, PRIMARY[task])
+                for arm in arms
+                if is_synthetic(arm) and (task, FULL) in rows
+            }
+            for task, arms in differences.items()
+        },
+    }
+    return report | {
+        "headline": headline(report),
+        "verdict": verdict_sentence(report),
+        "notes": [*notes, *_notes(report)],
+    }
+
+
+def headline(report: Mapping[str, Any]) -> str:
+    """The verdict in one sentence, with every class that got worse."""
+    parts, worse = [], []
+    for task in report["tasks"]:
+        if report["unlearned"].get(task) == report["splits"]:
+            parts.append(f"{task} was not learned by any arm")
+            continue
+        told: dict[str, list[str]] = {}
+        for arm, each in report["differences"].get(task, {}).items():
+            line = each.get("test", {}).get(report["primary"][task])
+            if line and is_synthetic(arm):
+                told.setdefault(line["verdict"], []).append(arm)
+                worse += [
+                    f"{label} ({task}, {arm})"
+                    for label, own in each["per_class"].items()
+                    if own["verdict"] == "hurts"
+                ]
+        said = [
+            f"{verb} {' and '.join(told[word])}"
+            for word, verb in (("helps", "helped by"), ("hurts", "hurt by"))
+            if word in told
+        ]
+        if said:
+            parts.append(f"{task} is {' and '.join(said)}")
+        elif "no verdict" in told:
+            parts.append(f"there is no verdict on {task} below {LEAST_SPLITS} splits")
+        elif told:
+            parts.append(f"nothing is shown to help {task}")
+    if worse:
+        parts.append(f"worse than before: {', '.join(worse)}")
+    text = "; ".join(parts) or "there is nothing to compare"
+    splits = len(report["splits"])
+    return f"Over {splits} split{'s' * (splits != 1)}, {text}."
+
+
+def verdict_sentence(report: Mapping[str, Any]) -> str:
+    """A sentence for each task and synthetic arm: its mean, its gain, and how sure that is."""
+    sentences = []
+    for task, metric in report["primary"].items():
+        for arm, each in report["differences"].get(task, {}).items():
+            line = each.get("test", {}).get(metric)
+            if not line or not is_synthetic(arm):
+                continue
+            text = f"{task.capitalize()}, {arm}: {TITLES[metric]} {signed(line)}"
+            text += f" against {report['baseline']}, {line['verdict']}"
+            sure = line["verdict"] in ("helps", "hurts")
+            if sure and line["new_low"] <= 0 <= line["new_high"]:
+                text += " on these photographs; of new ones of the same line it is not sure"
+            sentences.append(f"{text}.")
+        for key, what in (
+            ("unlearned", "was not learned by any arm"),
+            ("rising", "had not levelled off"),
+        ):
+            splits = report[key].get(task)
+            if splits:
+                sentences.append(
+                    f"{task.capitalize()} {what} in {len(splits)} of {len(report['splits'])} "
+                    "splits, so train longer before a gain is claimed."
+                )
+    return " ".join(sentences) or "There is nothing to compare."
+
+
+def _rises(report: Mapping[str, Any], task: str) -> bool:
+    found = report["levelled"].get(task, {}).values()
+    return any(not each["levelled"] for each in found)
+
+
+def _decides(pair: Pair) -> bool:
+    return pair.side == "test" and pair.metric == PRIMARY[pair.task]
+
+
+def _line(gap: Gap) -> dict[str, Any]:
+    ends = {name: getattr(gap, name) for name in ("low", "high", "new_low", "new_high")}
+    known = {name: end if math.isfinite(end) else None for name, end in ends.items()}
+    return {**asdict(gap), **known, "by_split": list(gap.by_split), "splits": gap.splits}
+
+
+def _per_class(
+    rows: Rows, task: str, arm: str, baseline: str, shared: float, confidence: float
+) -> dict[str, Any]:
+    """The gain of each class on test, Holm's correction over the classes."""
+    key = PER_CLASS[task]
+    labels = dict.fromkeys(
+        label for own in rows[task, arm].values() for label in own["test"].get(key, {})
+    )
+    two = {(task, name): rows[task, name] for name in (baseline, arm)}
+    gaps = {
+        pair.metric: pair.gap(shared, confidence)
+        for pair in pairs(
+            two, baseline, lambda of, label: of.get(key, {}).get(label), lambda _: list(labels)
+        )
+        if pair.side == "test"
+    }
+    corrected = holm({label: gap.p for label, gap in gaps.items()})
+    return {
+        label: _line(gap)
+        | {"p_holm": corrected[label], "verdict": gap.verdict(corrected[label], confidence)}
+        for label, gap in gaps.items()
+    }
+
+
+def _notes(report: Mapping[str, Any]) -> list[str]:
+    splits = len(report["splits"])
+    notes = [
+        f"Each of the {splits} splits has training images, shots, val, test and a training seed "
+        "of its own; generators and filters were fitted anew on each. What a person decided in the "
+        "review of the project itself is not part of it.",
+        "Intervals and verdicts are about these photographs, however they may be split. The wider "
+        "interval is for new photographs of the same line (Nadeau and Bengio 2003), since any two "
+        "splits share some of these.",
+        "Holm's correction runs over all tasks and synthetic arms, and within an arm over its "
+        "classes.",
+    ]
+    if splits < LEAST_SPLITS:
+        notes.append(f"Below {LEAST_SPLITS} splits there is no verdict; take more with --splits.")
+    return notes + [f"Split {split} is left out: {why}" for split, why in report["failed"].items()]
