@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from learnt_once import learn_once
 
 from augmentor import mongod
 
@@ -22,6 +23,13 @@ def own_database() -> Iterator[None]:
         os.environ.pop("FIFTYONE_DATABASE_DIR", None)
         os.environ[mongod.HOME] = str(Path(home))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def extractors_are_learnt_once(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Share them between the processes of this run, which have folders side by side."""
+    own = tmp_path_factory.getbasetemp()
+    learn_once((own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "extractors")
 
 
 @pytest.fixture(scope="session")

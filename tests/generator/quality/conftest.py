@@ -7,12 +7,20 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from learnt_once import learn
 
 from augmentor.sample_data import DEFECTS, sample_image
 from generator.canvas import to_canvas
+from generator.quality import own_features
 from generator.records import DefectExample, Instance
 
 CLASSES = tuple(sorted(DEFECTS))
+
+
+@pytest.fixture(autouse=True)
+def learnt_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here the learning itself is what is tested."""
+    monkeypatch.setattr(own_features, "_train", learn)
 
 
 def draw_examples(
