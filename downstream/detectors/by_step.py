@@ -9,15 +9,18 @@ import io
 import json
 import math
 import os
+import random
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from copy import deepcopy
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch.utils.data import Sampler
+from ultralytics.data.augment import Compose, Mosaic
 from ultralytics.data.build import InfiniteDataLoader, seed_worker
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.models.rtdetr.val import RTDETRDataset
@@ -75,6 +78,14 @@ class StepSampler(Sampler[int]):
         self.kinds = (defects, self.kinds[1])
         self.queues[0].clear()
 
+    def partners(self, number: int) -> list[int]:
+        """Images to stand beside another in a mosaic, drawn as often clean as all others are.
+
+        From `random`, as ultralytics does, which seeds it in each of a loader's processes.
+        """
+        kinds = [self.kinds[random.random() < self.clean_share] for _ in range(number)]
+        return [int(random.choice(kind)) for kind in kinds]
+
     def __len__(self) -> int:
         return self.portion
 
@@ -120,6 +131,15 @@ def _dataset(
             data=data,
             **extra,
         )
+
+
+def _mosaics(transforms: Compose) -> Iterator[Mosaic]:
+    """The mosaics among a dataset's transforms, which are nested."""
+    for each in transforms.transforms:
+        if isinstance(each, Compose):
+            yield from _mosaics(each)
+        elif isinstance(each, Mosaic):
+            yield each
 
 
 def _label(item: Item) -> dict[str, Any]:
@@ -180,8 +200,9 @@ class Plan:
         return self.order
 
     def after_step(self, done: int) -> None:
-        """Draw real images alone, where that many steps ask for it. Mosaics still take their other
-        three pictures from all images; the last tenth has none."""
+        """Draw real images alone, where that many steps ask for it. Where a loader has processes of
+        its own, mosaics still take their other three pictures from all images; the last tenth has
+        none."""
         if done == self.mixed_steps < self.steps:
             self.order.only(np.flatnonzero([file in self.real_defects for file in self.files]))
 
@@ -225,12 +246,18 @@ class ByStep(_Trainer):
         train = mode == "train"
         dataset = self.build_dataset(dataset_path, mode, batch_size)
         portion = self.plan.portion * batch_size if train else len(dataset)
+        sampler = self.plan.sampler(dataset.im_files, portion) if train else None
+        if sampler is not None:
+            for mosaic in _mosaics(dataset.transforms):
+                mosaic.get_indexes = partial(  # type: ignore[method-assign]
+                    sampler.partners, mosaic.n - 1
+                )
         generator = torch.Generator()
         generator.manual_seed(self.plan.seed)
         return InfiniteDataLoader(
             dataset=dataset,
             batch_size=batch_size,
-            sampler=self.plan.sampler(dataset.im_files, portion) if train else None,
+            sampler=sampler,
             num_workers=self.plan.workers if train else 0,
             collate_fn=dataset.collate_fn,
             worker_init_fn=seed_worker,

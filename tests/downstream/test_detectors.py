@@ -1,6 +1,8 @@
 """Trainings of a few steps: equal in every arm, and the same when repeated."""
 
 import json
+import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -158,6 +160,47 @@ def test_many_clean_images_are_held_back_and_few_are_not() -> None:
     drawn = list(by_step.StepSampler(few, 0.25, 4000, seed=0))
     assert abs(sum(few[k] for k in drawn) / len(drawn) - 0.1) < 0.03
     assert set(by_step.StepSampler([True] * 3, 0.25, 30, seed=0)) == {0, 1, 2}
+
+
+def test_a_mosaic_has_clean_partners_as_seldom_as_a_batch_has_clean_images(
+    blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two defect images beside thirty clean ones, of which none is asked for."""
+    export = read_export(blobs)
+    items = export.items("train", "mixed")
+    defects = [item for item in items if item.boxes][:2]
+    bare = next(item for item in items if not item.boxes)
+    many = []
+    for number in range(30):
+        copied = tmp_path / f"clean{number}.png"
+        shutil.copy(bare.image, copied)
+        many.append(bare.model_copy(update={"id": f"clean{number}", "image": copied}))
+    loaded: list[str] = []
+    load = by_step._YoloDataset.get_image_and_label
+
+    def note(self, index):
+        if self.augment:
+            loaded.append(self.im_files[index])
+        return load(self, index)
+
+    monkeypatch.setattr(by_step._YoloDataset, "get_image_and_label", note)
+    changes = {"detection_mosaic": 1.0, "detection_most_clean": 0.0}
+    config = TINY.model_copy(update=changes)
+    sides = ([*defects, *many], export.items("val"), [])
+    yolo.train_detector(*sides, export.classes, config, 0, tmp_path, lambda done, total: None)
+    assert len(loaded) > 4 * TINY.detection_batch * TINY.detection_steps / 2
+    assert set(loaded) == {str(item.image) for item in defects}
+
+
+def test_partners_are_drawn_as_often_clean_as_batches_are() -> None:
+    clean = [False] * 10 + [True] * 190
+    random.seed(0)
+    drawn = by_step.StepSampler(clean, 0.25, 40, seed=0).partners(4000)
+    assert abs(sum(clean[k] for k in drawn) / 4000 - 0.25) < 0.03
+    assert set(drawn) >= set(range(10))
+    random.seed(0)
+    assert set(by_step.StepSampler([False] * 3, 0.25, 40, seed=0).partners(99)) == {0, 1, 2}
+    assert set(by_step.StepSampler([True] * 3, 0.25, 40, seed=0).partners(99)) == {0, 1, 2}
 
 
 RTDETR = """
