@@ -33,8 +33,8 @@ steps     real  + copy-paste (240)  + 3.8 M inpainting model (240)  all real (ab
   700    0.051               0.142                           0.151                 0.157
 1,600    0.254               0.299                           0.256                 0.430
 
-It kept near-identical photographs on no side: of the test defects of such a split 55 % have one among
-all real training images, 26 % among 12 a class (docs/experiments.md), which lifts its ceiling.
+It kept no near-identical photographs together: of the test defects of such a split 55 % have one
+among all real training images, 26 % among 12 a class (docs/experiments.md). That lifts its ceiling.
 """
 
 RATIO = 0.8
