@@ -139,7 +139,9 @@ def pairs(
     return found
 
 
-def share_of_gap(rows: Rows, task: str, arm: str, metric: str) -> dict[str, Any]:
+def share_of_gap(
+    rows: Rows, task: str, arm: str, metric: str, confidence: float = 0.95
+) -> dict[str, Any]:
     """The share of the gap from `real` to `full` on test that an arm closes, over the splits that
     have all three, with Fieller's interval: `value`, `low`, `high`, `reason`, `splits`."""
     trio = [rows.get((task, name), {}) for name in (BASELINE, FULL, arm)]
@@ -148,7 +150,7 @@ def share_of_gap(rows: Rows, task: str, arm: str, metric: str) -> dict[str, Any]
     if len(splits) < LEAST_SPLITS:
         return found | {"reason": f"not defined below {LEAST_SPLITS} splits"}
     real, full, own = (np.array([of[split]["test"][metric] for split in splits]) for of in trio)
-    bounds = fieller(own - real, full - real, 0.95)
+    bounds = fieller(own - real, full - real, confidence)
     if bounds is None or (full - real).mean() <= 0:
         return found | {"reason": "not defined, as full is not surely above real"}
     ratio = float((own - real).mean() / (full - real).mean())

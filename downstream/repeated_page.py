@@ -25,7 +25,8 @@ def format_splits(report: Mapping[str, Any]) -> str:
             parts += [f"**{task}**: no split finished.", ""]
             continue
         head = ["arm", *(TITLES[name] for name in METRICS[task])]
-        head += [f"{TITLES[metric]} against {report['baseline']}", "by split", "verdict"]
+        if report["differences"].get(task):
+            head += [f"{TITLES[metric]} against {report['baseline']}", "by split", "verdict"]
         rows = []
         for arm in [arm for arm in report["arms"] if arm in arms]:
             row = [arm, *(f"{_mean(arms[arm]['test'][name]):.3f}" for name in METRICS[task])]

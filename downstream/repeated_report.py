@@ -4,7 +4,7 @@
 
 - `schema`, `name`, `tasks`, `arms`, `classes`, `baseline`, `primary` (by task), `settings`
 - `splits`: seeds of those that are finished; `failed`: by seed, a sentence
-- `shared`: test images to training images, on which the wider interval rests
+- `shared`: test images to the baseline's training images, on which the wider interval rests
 - `results`: by task, arm and side (`val`, `test`): by metric its value on each split
 - `differences`: by task, arm other than the baseline, and side: by metric `difference`, `low`,
   `high`, `new_low`, `new_high` (for new photographs), `p`, `by_split`, `splits` (their number);
@@ -18,7 +18,7 @@
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -35,8 +35,6 @@ def summarise(
     name: str,
     reports: Mapping[int, Mapping[str, Any]],
     failed: Mapping[int, str],
-    shared: float,
-    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """What several splits' reports say together: the content of splits.json, see above.
 
@@ -44,12 +42,11 @@ def summarise(
         name: of the project.
         reports: by the split's seed, of the same arms, tasks and settings; at least one.
         failed: by seed, a sentence on each split that has no report.
-        shared: test images to training images.
-        notes: what a reader must know besides.
     """
     first = reports[min(reports)]
     rows, confidence = rows_of(reports), float(first["settings"]["confidence"])
     baseline = first["baseline"]
+    shared = _shared(reports.values(), baseline)
     found = [
         (pair, pair.gap(shared, confidence))
         for pair in pairs(rows, baseline, lambda of, key: of.get(key), METRICS.__getitem__)
@@ -104,7 +101,7 @@ def summarise(
         },
         "closure": {
             task: {
-                arm: share_of_gap(rows, task, arm, PRIMARY[task])
+                arm: share_of_gap(rows, task, arm, PRIMARY[task], confidence)
                 for arm in arms
                 if is_synthetic(arm) and (task, FULL) in rows
             }
@@ -114,7 +111,7 @@ def summarise(
     return report | {
         "headline": headline(report),
         "verdict": verdict_sentence(report),
-        "notes": [*notes, *_notes(report)],
+        "notes": _notes(report),
     }
 
 
@@ -178,6 +175,18 @@ def verdict_sentence(report: Mapping[str, Any]) -> str:
                     "splits, so train longer before a gain is claimed."
                 )
     return " ".join(sentences) or "There is nothing to compare."
+
+
+def _shared(reports: Iterable[Mapping[str, Any]], baseline: str | None) -> float:
+    """Test images to the baseline's training images, or where there is none to those of the arm
+    with the fewest; mean of the splits."""
+    ratios = []
+    for report in reports:
+        trained = {arm: counts["images"] for arm, counts in report["counts"]["train"].items()}
+        ratios.append(
+            report["counts"]["test"]["images"] / trained.get(baseline, min(trained.values()))
+        )
+    return sum(ratios) / len(ratios)
 
 
 def _rises(report: Mapping[str, Any], task: str) -> bool:

@@ -114,8 +114,7 @@ def evaluate_splits(
     if not reports:
         raise RunError(f"No split could be evaluated; the first says: {failed[split.seed + 1]}")
     data, page = project.evaluation / REPORT, project.evaluation / PAGE
-    shared = split.test / (1 - split.val - split.test)
-    report = summarise(project.config.name, reports, failed, shared)
+    report = summarise(project.config.name, reports, failed)
     write_json(data, report)
     render_splits(report, page)
     if failed:

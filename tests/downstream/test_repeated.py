@@ -42,6 +42,10 @@ def report(
         "primary": {TASK: METRIC},
         "settings": ExperimentConfig().model_dump(mode="json"),
         "results": {TASK: results},
+        "counts": {
+            "train": {arm: {"images": 300 if arm == "real" else 900} for arm in values},
+            "test": {"images": 100},
+        },
         "levelled": {TASK: {"mixed": {"levelled": not rising}}},
     }
 
@@ -59,7 +63,7 @@ def planted(
         values = {"real": base[k]} | {arm: base[k] + gain[k] for arm, gain in gains.items()}
         each = {"mixed": (base[k] + crack[k], base[k])} if crack is not None else {}
         reports[k + 1] = report({arm: float(v) for arm, v in values.items()}, each)
-    return summarise("tiles", reports, failed or {}, SHARED)
+    return summarise("tiles", reports, failed or {})
 
 
 def noise(n: int, size: float, seed: int = 0) -> np.ndarray:
@@ -120,6 +124,24 @@ def test_of_many_arms_one_that_chance_lifts_is_no_evidence():
     assert line["verdict"] == "no evidence"
 
 
+def test_the_wider_interval_rests_on_the_images_that_are_there():
+    """100 test images to the 300 of the baseline."""
+    gain = 0.06 + noise(6, 0.02)
+    line = planted({"mixed": gain})["differences"][TASK]["mixed"]["test"][METRIC]
+    expected = student(list(gain), 1 / 3)
+    assert (line["new_low"], line["new_high"]) == pytest.approx(
+        (expected.new_low, expected.new_high)
+    )
+
+
+def test_without_a_baseline_there_are_values_and_nothing_to_compare():
+    alone = report({"mixed": 0.6}, {}) | {"baseline": None}
+    found = summarise("tiles", {1: alone, 2: alone}, {})
+    assert found["headline"] == "Over 2 splits, there is nothing to compare."
+    table = format_splits(found)
+    assert "0.600" in table and "None" not in table
+
+
 def test_a_class_that_gets_worse_stands_on_top():
     report = planted({"mixed": 0.06 + noise(6, 0.02)}, crack=-0.2 + noise(6, 0.02))
     assert report["differences"][TASK]["mixed"]["per_class"]["crack"]["verdict"] == "hurts"
@@ -129,7 +151,7 @@ def test_a_class_that_gets_worse_stands_on_top():
 def test_a_class_that_a_test_split_lacks_rests_on_the_others():
     one = report({"real": 0.5, "mixed": 0.6}, {"mixed": (None, 0.6), "real": (None, 0.5)})
     two = report({"real": 0.5, "mixed": 0.7}, {})
-    found = summarise("tiles", {1: one, 2: two}, {}, SHARED)
+    found = summarise("tiles", {1: one, 2: two}, {})
     per_class = found["differences"][TASK]["mixed"]["per_class"]
     assert per_class["crack"]["splits"] == 1 and per_class["stain"]["splits"] == 2
     assert per_class["crack"]["difference"] == pytest.approx(0.2)
@@ -151,11 +173,11 @@ def test_what_was_not_learned_or_still_rose_is_said_so():
     """Of two classes 0.5 is chance, and below 0.55 nothing has been learned."""
     high, low = {"real": 0.7, "mixed": 0.8}, {"real": 0.5, "mixed": 0.54}
     some = {1: report(high, {}, rising=True), 2: report(low, {}), 3: report(high, {})}
-    found = summarise("tiles", some, {}, SHARED)
+    found = summarise("tiles", some, {})
     assert "not learned by any arm in 1 of 3 splits" in found["verdict"]
     assert "had not levelled off in 1 of 3 splits, so train longer" in found["verdict"]
     none = {split: report(low, {}) for split in (1, 2, 3)}
-    headline = summarise("tiles", none, {}, SHARED)["headline"]
+    headline = summarise("tiles", none, {})["headline"]
     assert headline == "Over 3 splits, classification was not learned by any arm."
 
 
@@ -166,7 +188,7 @@ def test_splits_are_matched_and_not_counted_off():
         9: report({"real": 0.3, "mixed": 0.3}, {}),
     }
     assert sorted(rows_of(reports)[TASK, "mixed"]) == [3, 9]
-    line = summarise("tiles", reports, {}, SHARED)["differences"][TASK]["mixed"]["test"][METRIC]
+    line = summarise("tiles", reports, {})["differences"][TASK]["mixed"]["test"][METRIC]
     assert line["by_split"] == pytest.approx([0.1, 0.0])
 
 
