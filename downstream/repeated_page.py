@@ -94,5 +94,6 @@ def gaps_plot(report: Mapping[str, Any], task: str) -> str:
     return to_svg(figure, f"splits-{task}")
 
 
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
+def _mean(values: list[float | None]) -> float:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known)

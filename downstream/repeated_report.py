@@ -5,7 +5,7 @@
 - `schema`, `name`, `tasks`, `arms`, `classes`, `baseline`, `primary` (by task), `settings`
 - `splits`: seeds of those that are finished; `failed`: by seed, a sentence
 - `shared`: test images to the baseline's training images, on which the wider interval rests
-- `results`: by task, arm and side (`val`, `test`): by metric its value on each split
+- `results`: by task, arm and side (`val`, `test`): by metric its value on each split, or null
 - `differences`: by task, arm other than the baseline, and side: by metric `difference`, `low`,
   `high`, `new_low`, `new_high` (for new photographs), `p`, `by_split`, `splits` (their number);
   what decides has `p_holm` and `verdict` besides. On test under `per_class` the same, corrected
@@ -80,7 +80,10 @@ def summarise(
             task: {
                 arm: {
                     side: {
-                        metric: [own[split][side][metric] for split in sorted(own)]
+                        metric: [
+                            own[split][side][metric] if split in own else None
+                            for split in sorted(reports)
+                        ]
                         for metric in METRICS[task]
                     }
                     for side in SIDES

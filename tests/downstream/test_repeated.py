@@ -188,8 +188,11 @@ def test_splits_are_matched_and_not_counted_off():
         9: report({"real": 0.3, "mixed": 0.3}, {}),
     }
     assert sorted(rows_of(reports)[TASK, "mixed"]) == [3, 9]
-    line = summarise("tiles", reports, {})["differences"][TASK]["mixed"]["test"][METRIC]
+    found = summarise("tiles", reports, {})
+    line = found["differences"][TASK]["mixed"]["test"][METRIC]
     assert line["by_split"] == pytest.approx([0.1, 0.0])
+    assert found["results"][TASK]["mixed"]["test"][METRIC] == [0.6, None, 0.3]
+    assert "| mixed | 0.450 " in format_splits(found)
 
 
 def test_page_and_table_say_all_of_it(tmp_path):
