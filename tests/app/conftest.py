@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,8 @@ def start_review(folder: Path, *options: str) -> Reviewed:
         stderr=subprocess.STDOUT,
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        # what a shell starts in the background ignores Ctrl-C, and so would all that it starts
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     said: list[str] = []
     assert process.stdout is not None
