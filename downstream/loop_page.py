@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from downstream.files import write_text
 from downstream.names import TITLES
 from downstream.plots import to_svg
+from downstream.templating import page_environment
 
 ADOPTED, TRIED = "#0072B2", "#777777"
 """Okabe and Ito (2008); besides, what was adopted is filled and what was only tried is hollow."""
@@ -25,15 +25,7 @@ def render_loop(view: Mapping[str, Any], path: Path) -> None:
             loop/mix.json, without its samples) and `report` (of the evaluation on test, or None).
         path: of the page.
     """
-    environment = Environment(
-        loader=PackageLoader("downstream", "templates"),
-        autoescape=select_autoescape(default=True, default_for_string=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = lambda v: "–" if v is None else f"{v:.3f}"
-    environment.filters["signed"] = lambda v: "–" if v is None else f"{v:+.3f}"
+    environment = page_environment()
     state, report = view["state"], view["report"]
     page = environment.get_template("loop.html.j2").render(
         view=view,

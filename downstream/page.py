@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 from downstream.files import write_text
@@ -12,6 +11,7 @@ from downstream.names import METRICS, PER_CLASS_TITLES, TITLES
 from downstream.pictures import example_picture, file_as_data
 from downstream.plots import arms_plot, confusion_plot, forest_plot, loss_plot
 from downstream.plots_gain import gain_figures
+from downstream.templating import page_environment
 
 MARKS = {"helps": "▲", "hurts": "▼", "no evidence": "○", "no verdict": "–"}
 """Beside the word, so that a verdict is told by shape and not by colour alone."""
@@ -28,15 +28,7 @@ def render_html(report: Mapping[str, Any], path: Path) -> None:
 
     Photographs of the export and maps of the runs beside `path` are taken in, where they are there.
     """
-    environment = Environment(
-        loader=PackageLoader("downstream", "templates"),
-        autoescape=select_autoescape(default=True, default_for_string=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = lambda v: "–" if v is None else f"{v:.3f}"
-    environment.filters["signed"] = lambda v: f"{v:+.3f}"
+    environment = page_environment()
     page = environment.get_template("report.html.j2").render(
         report=report,
         figures={task: _figures(report, task) for task in report["tasks"]},

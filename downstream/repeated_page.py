@@ -3,9 +3,9 @@ fetched, and it prints."""
 
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 from downstream.files import write_text
@@ -13,6 +13,7 @@ from downstream.names import METRICS, PER_CLASS_TITLES, TITLES
 from downstream.page import MARKS
 from downstream.plots import new_figure, style, to_svg
 from downstream.table import markdown
+from downstream.templating import page_environment
 from downstream.verdict import signed
 
 
@@ -43,15 +44,7 @@ def format_splits(report: Mapping[str, Any]) -> str:
 
 def render_splits(report: Mapping[str, Any], path: Path) -> None:
     """Write the page, whole or not at all."""
-    environment = Environment(
-        loader=PackageLoader("downstream", "templates"),
-        autoescape=select_autoescape(default=True, default_for_string=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = lambda v: "–" if v is None else f"{v:.3f}"
-    environment.filters["signed"] = lambda v: "–" if v is None else f"{v:+.3f}"
+    environment = page_environment()
     environment.filters["p"] = lambda v: "< 0.001" if v < 0.001 else f"{v:.3f}"
     environment.filters["mean"] = _mean
     page = environment.get_template("splits.html.j2").render(
@@ -95,5 +88,4 @@ def gaps_plot(report: Mapping[str, Any], task: str) -> str:
 
 
 def _mean(values: list[float | None]) -> float:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known)
+    return fmean(value for value in values if value is not None)

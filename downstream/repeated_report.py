@@ -26,7 +26,7 @@ from downstream.config import PRIMARY
 from downstream.names import FULL, METRICS, PER_CLASS, TITLES
 from downstream.repeated import LEAST_SPLITS, SIDES, Gap, Pair, Rows, pairs, rows_of, share_of_gap
 from downstream.statistics import holm
-from downstream.verdict import is_synthetic, learned, signed
+from downstream.verdict import got_worse, in_short, is_synthetic, learned, signed
 
 SCHEMA = 1
 
@@ -120,32 +120,20 @@ def summarise(
 
 def headline(report: Mapping[str, Any]) -> str:
     """The verdict in one sentence, with every class that got worse."""
-    parts, worse = [], []
+    parts: list[str] = []
+    worse: list[str] = []
     for task in report["tasks"]:
         if report["unlearned"].get(task) == report["splits"]:
             parts.append(f"{task} was not learned by any arm")
             continue
         told: dict[str, list[str]] = {}
-        for arm, each in report["differences"].get(task, {}).items():
+        gaps = report["differences"].get(task, {})
+        for arm, each in gaps.items():
             line = each.get("test", {}).get(report["primary"][task])
             if line and is_synthetic(arm):
                 told.setdefault(line["verdict"], []).append(arm)
-                worse += [
-                    f"{label} ({task}, {arm})"
-                    for label, own in each["per_class"].items()
-                    if own["verdict"] == "hurts"
-                ]
-        said = [
-            f"{verb} {' and '.join(told[word])}"
-            for word, verb in (("helps", "helped by"), ("hurts", "hurt by"))
-            if word in told
-        ]
-        if said:
-            parts.append(f"{task} is {' and '.join(said)}")
-        elif "no verdict" in told:
-            parts.append(f"there is no verdict on {task} below {LEAST_SPLITS} splits")
-        elif told:
-            parts.append(f"nothing is shown to help {task}")
+        parts += in_short(task, told, f"{LEAST_SPLITS} splits")
+        worse += got_worse(task, gaps)
     if worse:
         parts.append(f"worse than before: {', '.join(worse)}")
     text = "; ".join(parts) or "there is nothing to compare"

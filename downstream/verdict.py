@@ -56,7 +56,8 @@ def verdict_sentence(report: Mapping[str, Any]) -> str:
 
 def headline(report: Mapping[str, Any]) -> str:
     """The verdict in one sentence, with every class that got worse."""
-    parts, worse = [], []
+    parts: list[str] = []
+    worse: list[str] = []
     for task, metric in report["primary"].items():
         gaps = report["differences"].get(task, {})
         if not gaps:
@@ -68,28 +69,38 @@ def headline(report: Mapping[str, Any]) -> str:
         for arm in report["arms"]:
             if metric in gaps.get(arm, {}) and is_synthetic(arm):
                 told.setdefault(gaps[arm][metric]["verdict"], []).append(arm)
-        said = [
-            f"{verb} {' and '.join(told[name])}"
-            for name, verb in (("helps", "helped by"), ("hurts", "hurt by"))
-            if name in told
-        ]
-        if said:
-            parts.append(f"{task} is {' and '.join(said)}")
-        elif "no verdict" in told:
-            parts.append(f"there is no verdict on {task} below {LEAST_SEEDS} seeds")
-        elif told:
-            parts.append(f"nothing is shown to help {task}")
-        worse += [
-            f"{label} ({task}, {arm})"
-            for arm, each in gaps.items()
-            if is_synthetic(arm)
-            for label, gap in each["per_class"].items()
-            if gap["verdict"] == "hurts"
-        ]
+        parts += in_short(task, told, f"{LEAST_SEEDS} seeds")
+        worse += got_worse(task, gaps)
     if worse:
         parts.append(f"worse than before: {', '.join(worse)}")
     text = "; ".join(parts) or "there is nothing to compare"
     return f"{text[0].upper()}{text[1:]}."
+
+
+def in_short(task: str, told: Mapping[str, Sequence[str]], least: str) -> list[str]:
+    """What a headline says of a task, or nothing: `told` has the arms of each verdict, `least` is
+    what a verdict rests on."""
+    said = [
+        f"{verb} {' and '.join(told[name])}"
+        for name, verb in (("helps", "helped by"), ("hurts", "hurt by"))
+        if name in told
+    ]
+    if said:
+        return [f"{task} is {' and '.join(said)}"]
+    if "no verdict" in told:
+        return [f"there is no verdict on {task} below {least}"]
+    return [f"nothing is shown to help {task}"] if told else []
+
+
+def got_worse(task: str, gaps: Mapping[str, Any]) -> list[str]:
+    """The classes that synthetic arms surely lose at, as a headline names them."""
+    return [
+        f"{label} ({task}, {arm})"
+        for arm, each in gaps.items()
+        if is_synthetic(arm)
+        for label, gap in each["per_class"].items()
+        if gap["verdict"] == "hurts"
+    ]
 
 
 def is_synthetic(arm: str) -> bool:

@@ -1,6 +1,6 @@
 """augment evaluate: was anything gained?"""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -78,38 +78,21 @@ def evaluate(
         )
     with command(json, debug) as console:
         from augmentor.workflows.evaluate import evaluate_project
+        from augmentor.workflows.splits import evaluate_splits
 
         opened = open_here(project, console)
+        asked: dict[str, Any] = {
+            "arms": _listed(arms),
+            "ratios": more,
+            "tasks": _listed(tasks),
+            "steps": steps,
+            "jobs": jobs,
+            "select": select,
+        }
         if splits is not None:
-            from augmentor.workflows.splits import evaluate_splits
-
-            repeated = evaluate_splits(
-                opened,
-                console,
-                splits,
-                arms=_listed(arms),
-                ratios=more,
-                tasks=_listed(tasks),
-                steps=steps,
-                jobs=jobs,
-                select=select,
-            )
-            console.text(repeated.table)
-            console.text(f"Report: {repeated.html}  ({repeated.json})")
-            console.result(repeated.report)
-            return
-        evaluated = evaluate_project(
-            opened,
-            console,
-            arms=_listed(arms),
-            ratios=more,
-            tasks=_listed(tasks),
-            seeds=seeds,
-            steps=steps,
-            jobs=jobs,
-            select=select,
-            protocol=protocol,
-        )
+            evaluated = evaluate_splits(opened, console, splits, **asked)
+        else:
+            evaluated = evaluate_project(opened, console, seeds=seeds, protocol=protocol, **asked)
         console.text(evaluated.table)
         console.text(f"Report: {evaluated.html}  ({evaluated.json})")
         if to_fiftyone:

@@ -63,9 +63,7 @@ def evaluate_project(
     keep_freed_memory()
     asked = {"tasks": tasks, "seeds": seeds, "jobs": jobs, "select": select}
     protocol = protocol_of(project, protocol)
-    config = evaluation_config(
-        project, {k: v for k, v in asked.items() if v is not None}, arms, ratios, steps, protocol
-    )
+    config = evaluation_config(project, asked, arms, ratios, steps, protocol)
     resolved = resolve_arms(project, config.arms or ARMS, reporter)
     reporter.say(f"Writing the arms' training sets: {', '.join(resolved)}")
     notes = [*protocol_notes(protocol, config.model_dump()), *_notes(project)]
@@ -90,7 +88,8 @@ def evaluation_config(
     steps: int | None = None,
     protocol: str = FEW_SHOT,
 ) -> ExperimentConfig:
-    """What augment.yaml says of the evaluation, over a protocol's settings and under the options.
+    """What augment.yaml says of the evaluation, over a protocol's settings and under the options,
+    those of them that are not None.
 
     Raises:
         ProjectError: a value does not fit; the sentence says which.
@@ -98,7 +97,8 @@ def evaluation_config(
     base = project.config.evaluate
     named = [*(arms or base.arms or ARMS), *(f"{MIXED}@{ratio:g}" for ratio in ratios)]
     own = {name: getattr(base, name) for name in base.model_fields_set}
-    update = {**asked, "arms": tuple(dict.fromkeys(named))}
+    given = {name: value for name, value in asked.items() if value is not None}
+    update = {**given, "arms": tuple(dict.fromkeys(named))}
     if steps is not None:
         update |= {name: steps for name in ExperimentConfig.model_fields if name.endswith("_steps")}
     settings = {**base.model_dump(), **SETTINGS[protocol], **own, **update}

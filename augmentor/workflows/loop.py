@@ -111,7 +111,7 @@ def _settings(project: Project, asked: Asked) -> tuple[ExperimentConfig, tuple[s
     """How each trial is trained, and the sweep's generators."""
     task = asked.task or project.config.evaluate.tasks[0]
     update: dict[str, Any] = {"tasks": (task,), "measure": "val"}
-    update |= {k: v for k in ("seeds", "jobs") if (v := getattr(asked, k)) is not None}
+    update |= {"seeds": asked.seeds, "jobs": asked.jobs}
     config = evaluation_config(project, update, [START.arm], (), asked.steps)
     own = list(dict.fromkeys([*project.shares, COPY_PASTE]))
     together = ["+".join(own)] if len(own) > 1 else []

@@ -148,9 +148,14 @@ class Project:
         """Name of the mixed dataset in FiftyOne (the real one has the project's name)."""
         return f"{self.config.name}-mixed"
 
+    @property
+    def recipes(self) -> Path:
+        """The recipes that this project changed."""
+        return self.folder / "recipes"
+
     def own_recipe(self, recipe: str) -> Path:
         """Where a recipe that this project changed lies; it comes before the one we ship."""
-        return self.folder / "recipes" / f"{recipe}.yaml"
+        return self.recipes / f"{recipe}.yaml"
 
     def checkpoint(self, recipe: str) -> Path:
         """Folder of a recipe's checkpoint."""

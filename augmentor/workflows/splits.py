@@ -7,17 +7,16 @@ what was fitted to the project's would have seen images that are in another spli
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from augmentor.errors import ProjectError
 from augmentor.protocols import FEW_SHOT
 from augmentor.workflows.build import build_dataset
-from augmentor.workflows.evaluate import evaluate_project, evaluation_config
+from augmentor.workflows.evaluate import Evaluated, evaluate_project, evaluation_config
 from augmentor.workflows.importing import import_project
-from augmentor.workflows.project import Project, open_project, save_project
+from augmentor.workflows.project import Project, save_project
 from augmentor.workflows.reporting import Reporter
+from downstream.config import ExperimentConfig
 from downstream.errors import RunError
 from downstream.repeated_page import format_splits, render_splits
 from downstream.repeated_report import summarise
@@ -26,18 +25,6 @@ from generator.files import write_json
 FOLDER = "splits"
 REPORT, PAGE = "splits.json", "splits.html"
 """In the folder of the evaluation, beside the one split's report.json and report.html."""
-
-RECIPES = "recipes"
-
-
-@dataclass(frozen=True)
-class Repeated:
-    """The report over the splits: as data, as a table for the terminal, and both its files."""
-
-    report: dict[str, Any]
-    table: str
-    json: Path
-    html: Path
 
 
 class Within:
@@ -70,7 +57,7 @@ def evaluate_splits(
     steps: int | None = None,
     jobs: int | None = None,
     select: str | None = None,
-) -> Repeated:
+) -> Evaluated:
     """Repeat import, build and evaluation over `splits` splits of the project's photographs.
 
     What is finished is not done again, so more splits can be asked for later. A split in which a
@@ -93,18 +80,14 @@ def evaluate_splits(
             "--splits, and take more seeds: augment evaluate --seeds 5"
         )
     asked = {"tasks": tasks, "jobs": jobs, "select": select}
-    config = evaluation_config(
-        project, {k: v for k, v in asked.items() if v is not None}, arms, ratios, steps
-    )
+    config = evaluation_config(project, asked, arms, ratios, steps)
     reports: dict[int, dict[str, Any]] = {}
     failed: dict[int, str] = {}
     for number in range(1, splits + 1):
         seed = split.seed + number
         within = Within(reporter, f"Split {number} of {splits}")
-        own = _project_of(project, seed, within)
         settings = config.model_copy(update={"seeds": (seed,)})
-        changed = own.config.model_copy(update={"evaluate": settings})
-        own = save_project(own.folder, changed)
+        own = _project_of(project, seed, settings, within)
         try:
             build_dataset(own, within)
             reports[seed] = evaluate_project(own, within).report
@@ -122,18 +105,19 @@ def evaluate_splits(
             f"{len(failed)} of {splits} splits failed; the report on the others is {page}, and the "
             "same command tries again."
         )
-    return Repeated(report, format_splits(report), data, page)
+    return Evaluated(report, format_splits(report), data, page)
 
 
-def _project_of(project: Project, seed: int, reporter: Reporter) -> Project:
+def _project_of(
+    project: Project, seed: int, evaluate: ExperimentConfig, reporter: Reporter
+) -> Project:
     """The split's own project, with the settings of `project` as they are now."""
     folder = project.evaluation / FOLDER / str(seed)
-    config = project.config
-    name = f"{config.name}-split{seed}"
-    split = config.split.model_copy(update={"seed": seed})
-    import_project(name, config.source, split, folder, reporter)
-    if (project.folder / RECIPES).is_dir():
-        shutil.copytree(project.folder / RECIPES, folder / RECIPES, dirs_exist_ok=True)
-    own = open_project(folder)
-    update = {"name": name, "split": split, "classes": own.config.classes}
-    return save_project(folder, config.model_copy(update=update))
+    name = f"{project.config.name}-split{seed}"
+    split = project.config.split.model_copy(update={"seed": seed})
+    own = import_project(name, project.config.source, split, folder, reporter).project
+    if project.recipes.is_dir():
+        shutil.copytree(project.recipes, own.recipes, dirs_exist_ok=True)
+    classes = own.config.classes
+    update = {"name": name, "split": split, "classes": classes, "evaluate": evaluate}
+    return save_project(folder, project.config.model_copy(update=update))
