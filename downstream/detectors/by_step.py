@@ -72,18 +72,24 @@ class StepSampler(Sampler[int]):
         self.portion = portion
         self.rng = np.random.default_rng(seed)
         self.queues: tuple[list[int], list[int]] = ([], [])
+        # partners are drawn in a loader's processes, which see no change but one in shared memory
+        self.left = torch.ones(len(self.kinds[0]), dtype=torch.bool).share_memory_()
 
     def only(self, defects: np.ndarray) -> None:
         """From now on draw these of the defect images alone; clean ones as before."""
-        self.kinds = (defects, self.kinds[1])
+        self.left.copy_(torch.from_numpy(np.isin(self.kinds[0], defects)))
         self.queues[0].clear()
+
+    def drawn(self, clean: bool) -> np.ndarray:
+        """The images of a kind that are drawn now."""
+        return self.kinds[1] if clean else self.kinds[0][self.left.numpy()]
 
     def partners(self, number: int) -> list[int]:
         """Images to stand beside another in a mosaic, drawn as often clean as all others are.
 
         From `random`, as ultralytics does, which seeds it in each of a loader's processes.
         """
-        kinds = [self.kinds[random.random() < self.clean_share] for _ in range(number)]
+        kinds = [self.drawn(random.random() < self.clean_share) for _ in range(number)]
         return [int(random.choice(kind)) for kind in kinds]
 
     def __len__(self) -> int:
@@ -93,7 +99,7 @@ class StepSampler(Sampler[int]):
         for _ in range(self.portion):
             kind = int(self.rng.random() < self.clean_share)
             if not self.queues[kind]:
-                self.queues[kind].extend(self.rng.permutation(self.kinds[kind]).tolist())
+                self.queues[kind].extend(self.rng.permutation(self.drawn(bool(kind))).tolist())
             yield self.queues[kind].pop()
 
 
@@ -200,9 +206,7 @@ class Plan:
         return self.order
 
     def after_step(self, done: int) -> None:
-        """Draw real images alone, where that many steps ask for it. Where a loader has processes of
-        its own, mosaics still take their other three pictures from all images; the last tenth has
-        none."""
+        """Draw real images alone, where that many steps ask for it."""
         if done == self.mixed_steps < self.steps:
             self.order.only(np.flatnonzero([file in self.real_defects for file in self.files]))
 

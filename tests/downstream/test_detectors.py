@@ -203,6 +203,32 @@ def test_partners_are_drawn_as_often_clean_as_batches_are() -> None:
     assert set(by_step.StepSampler([True] * 3, 0.25, 40, seed=0).partners(99)) == {0, 1, 2}
 
 
+class _Partners(torch.utils.data.Dataset):
+    """What a mosaic does in a loader's process: ask for partners, whatever the index."""
+
+    def __init__(self, sampler: by_step.StepSampler) -> None:
+        self.sampler = sampler
+
+    def __len__(self) -> int:
+        return 40
+
+    def __getitem__(self, index: int) -> set[int]:
+        return set(self.sampler.partners(30))
+
+
+def test_a_loader_with_processes_hears_that_real_images_alone_are_drawn() -> None:
+    """The last steps on real images: partners too are those alone, in a loader that runs on."""
+    sampler = by_step.StepSampler([False] * 6, 0.25, 40, seed=0)
+    loader = torch.utils.data.DataLoader(
+        _Partners(sampler), num_workers=1, persistent_workers=True, collate_fn=list
+    )
+    before = set().union(*(each for batch in loader for each in batch))
+    sampler.only(np.array([1, 4]))
+    after = set().union(*(each for batch in loader for each in batch))
+    assert (before, after) == (set(range(6)), {1, 4})
+    assert set(sampler) == {1, 4}
+
+
 RTDETR = """
 nc: 80
 backbone:
