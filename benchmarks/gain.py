@@ -140,18 +140,24 @@ def settings_of(
     """A study's settings of `evaluate`, with what the command line says otherwise."""
     lists = {"tasks": tasks, "arms": arms}
     named = {key: tuple(value.split(",")) for key, value in lists.items() if value}
-    return {**usual, **named, **pairs(changes)}
+    return {**usual, **named, **options(changes)}
 
 
-def pairs(words: Sequence[str]) -> dict[str, Any]:
+def options(words: Sequence[str]) -> dict[str, Any]:
     """KEY=VALUE of the command line, values read as YAML."""
     return {key: yaml.safe_load(value) for key, _, value in (w.partition("=") for w in words)}
 
 
 def study(
-    name: str, data: Path, home: Path, settings: Mapping[str, Any], split_seed: int = 0
+    name: str,
+    data: Path,
+    home: Path,
+    settings: Mapping[str, Any],
+    split_seed: int = 0,
+    masks: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Any], str]:
-    """Import, build, evaluate; what is finished is not done again."""
+    """Import, build, evaluate; what is finished is not done again. `settings` are those of
+    `evaluate`, `masks` those of `masks` that differ from the defaults."""
     from augmentor.workflows.build import build_dataset
     from augmentor.workflows.evaluate import evaluate_project
     from augmentor.workflows.importing import import_project
@@ -164,6 +170,7 @@ def study(
         save_project,
     )
     from downstream.config import ExperimentConfig
+    from generator.masks import PlannerSettings
 
     dataset, reporter = DATASETS[name], Lines()
     if not (home / FILE_NAME).is_file():
@@ -173,6 +180,7 @@ def study(
     project = open_project(home)
     mix = MixConfig(ratio=RATIO, generators=GENERATORS)
     update = {"evaluate": ExperimentConfig(**settings), "mix": mix}
+    update["masks"] = PlannerSettings(**(masks or {}))
     project = save_project(home, project.config.model_copy(update=update))
     build_dataset(project, reporter)
     found = evaluate_project(project, reporter)

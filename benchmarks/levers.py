@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from gain import Lines, pairs
+from gain import Lines, options
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     given = parser.parse_args()
-    levers = {name.rstrip(":"): pairs(keys) for name, *keys in given.lever}
+    levers = {name.rstrip(":"): options(keys) for name, *keys in given.lever}
     if not given.only_levers:
         levers = {"": {}, **levers}
     table = compare(
@@ -47,7 +47,7 @@ def main() -> None:
         given.plain.split(","),
         given.arms.split(","),
         levers,
-        {**pairs(given.set), "seeds": given.seeds, "jobs": given.jobs},
+        {**options(given.set), "seeds": given.seeds, "jobs": given.jobs},
     )
     print(table)
 

@@ -1,7 +1,8 @@
 """The gain over several splits: other shots, other test parts and another seed each time.
 
-    python benchmarks/splits.py [magnetic-tile|neu-det] [--splits 6] [--tasks A,B] [--arms real,B]
-        [--set KEY=VALUE ...] [--data DIR] [--home DIR] [--jobs N] [--table]
+    python benchmarks/splits.py [magnetic-tile|neu-det] [--splits 6] [--first 1] [--tasks A,B]
+        [--arms real,B] [--set KEY=VALUE ...] [--masks KEY=VALUE ...] [--data DIR] [--home DIR]
+        [--jobs N] [--table]
 
 Which few images a class one happens to have, and which parts are in test, moves a detector's score
 as much as the seed of its training, and one split says nothing of either. Here the split is what is
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gain import DATASETS, QUICK, ROOT, USUAL_DATA, describe, settings_of, study
+from gain import DATASETS, QUICK, ROOT, USUAL_DATA, describe, options, settings_of, study
 from scipy import stats
 
 from augmentor.workflows.project import SplitConfig
@@ -47,16 +48,20 @@ def main() -> None:
     parser.add_argument("dataset", nargs="?", choices=DATASETS, default="magnetic-tile")
     parser.add_argument("--data", type=Path, help="the photographs; default: ../shared/data/NAME")
     parser.add_argument("--home", type=Path, default=ROOT / "scratch" / "splits")
-    parser.add_argument("--splits", type=int, default=6, help="how many; their seeds start at 1")
+    parser.add_argument("--splits", type=int, default=6, help="how many")
+    parser.add_argument("--first", type=int, default=1, help="seed of the first one")
     parser.add_argument("--tasks", help="comma-separated")
     parser.add_argument("--arms", help="comma-separated, the baseline first")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="of `evaluate`")
+    parser.add_argument("--masks", nargs="+", default=[], metavar="KEY=VALUE", help="of `masks`")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="splits at once")
     parser.add_argument("--table", action="store_true", help="only print what is finished")
     given = parser.parse_args()
     data = given.data or USUAL_DATA / given.dataset
     settings = settings_of(MEASURED, given.tasks, given.arms, given.set) | {"jobs": 1}
-    homes = {split: given.home / f"{given.dataset}-{split}" for split in range(1, given.splits + 1)}
+    seeds = range(given.first, given.first + given.splits)
+    homes = {split: given.home / f"{given.dataset}-{split}" for split in seeds}
+    masks = options(given.masks)
     began = time.monotonic()
     if not given.table:
         if not data.is_dir():
@@ -65,8 +70,9 @@ def main() -> None:
         print(json.dumps(settings | {"seeds": "that of the split"}), flush=True)
         with ProcessPoolExecutor(given.jobs) as pool:
             waiting = [
-                pool.submit(study, given.dataset, data, home, settings | {"seeds": (split,)}, split)
+                pool.submit(study, given.dataset, data, home, one, split, masks)
                 for split, home in homes.items()
+                for one in [settings | {"seeds": (split,)}]
             ]
             for split, each in zip(homes, waiting, strict=True):
                 each.result()

@@ -75,6 +75,12 @@ class ExperimentConfig(BaseModel):
         description="largest share of images without a defect among those trained on; where there "
         "are more, each defect image is seen more often, in every arm alike",
     )
+    detection_finish_on_real: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="as `classification_finish_on_real`, for detection",
+    )
     detection_lr: float = Field(
         0.001, gt=0, le=1, description="peak learning rate of AdamW; cosine to 1 % after warm-up"
     )
@@ -107,6 +113,14 @@ class ExperimentConfig(BaseModel):
     classification_lr: float = Field(
         1e-3, gt=0, le=1, description="peak learning rate of AdamW; cosine to 0 after warm-up"
     )
+    classification_finish_on_real: float = Field(
+        0.5,
+        ge=0,
+        lt=1,
+        description="share of the steps, the last ones, in which real images alone are drawn, in "
+        "every arm alike; a class that an arm has no real image of is drawn as before. Synthetic "
+        "images teach the defects, real ones have the last word on the line to good parts",
+    )
     classification_adjust: bool = Field(
         True,
         description="let val say how far the line between `good` and the defects is moved, in "
@@ -136,6 +150,12 @@ class ExperimentConfig(BaseModel):
     localisation_most_clean: float = Field(
         0.25, ge=0, le=1, description="as `detection_most_clean`, for localisation"
     )
+    localisation_finish_on_real: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="as `classification_finish_on_real`, for localisation",
+    )
     localisation_lr: float = Field(
         1e-3, gt=0, le=1, description="peak learning rate of AdamW; cosine to 0 after warm-up"
     )
@@ -157,13 +177,6 @@ class ExperimentConfig(BaseModel):
         "unfolded after it; 2 is nearly four times as fast as 1, which is the published protocol's",
     )
 
-    finish_on_real: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        description="share of the steps, the last ones, in which real images alone are drawn, in "
-        "every arm alike; a class that an arm has no real image of is drawn as before",
-    )
     pretrained: bool = Field(
         True, description="use pretrained weights where they are on disk; False never does"
     )
@@ -229,9 +242,11 @@ class ExperimentConfig(BaseModel):
             names += ["classification_adjust"] if self.with_good else []
             # left out where nothing is chosen, so that results from before the choice still count
             names += ["select"] if self.select != "last" else []
-        names += ["finish_on_real"] if self.finish_on_real and synthetic else []
+        late = f"{task}_finish_on_real"
+        names += [late] if getattr(self, late) and synthetic else []
         return {name: getattr(self, name) for name in [*names, "pretrained"]}
 
-    def synthetic_steps(self, steps: int) -> int:
-        """After how many of `steps` steps only real images are drawn."""
-        return steps - round(self.finish_on_real * steps)
+    def synthetic_steps(self, task: Task) -> int:
+        """After how many of the steps of `task` only real images are drawn."""
+        steps: int = getattr(self, f"{task}_steps")
+        return steps - round(getattr(self, f"{task}_finish_on_real") * steps)

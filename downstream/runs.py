@@ -33,8 +33,8 @@ from downstream.files import read_json, sha256_of, sha256_of_file, write_json, w
 LIBRARIES = ("torch", "torchvision", "ultralytics", "torchmetrics", "albumentations", "numpy")
 """A change of one of these may change a result, so their versions are part of a run's key."""
 
-PROTOCOL = 1
-"""Part of every key: raised when a change of the training itself makes old results others."""
+PROTOCOL: dict[Task, int] = {"detection": 2, "classification": 1, "localisation": 1}
+"""Part of every key: raised when a change of a training itself makes old results others."""
 
 
 def versions() -> dict[str, str]:
@@ -69,7 +69,6 @@ def plan_runs(export: Export, out: Path, config: ExperimentConfig) -> list[Run]:
     """
     runs = []
     shared: dict[str, Any] = {
-        "protocol": PROTOCOL,
         "classes": list(export.classes),
         "versions": versions(),
     }
@@ -79,6 +78,7 @@ def plan_runs(export: Export, out: Path, config: ExperimentConfig) -> list[Run]:
     for task in config.tasks:
         of_task: dict[str, Any] = {
             "task": task,
+            "protocol": PROTOCOL[task],
             "weights": _weights_hash(config, task),
             **{split: _hashes(export.items(split), task) for split in config.splits},
         }

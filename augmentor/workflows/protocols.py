@@ -25,6 +25,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "classification_px": 256,
         "classification_batch": 8,
         "classification_lr": 1e-4,
+        "classification_finish_on_real": 0.0,
         "classification_steps": 9_375,  # 30 epochs, each 5 times 500 images: those of one type
     },
 }

@@ -50,57 +50,72 @@ RAM_FOR_IMAGES = 2 * 2**30
 
 
 class StepSampler(Sampler[int]):
-    """Endless shuffles, handed out in portions of `portion` indices, with clean images held back.
+    """Endless shuffles, handed out in portions of `portion` indices, with clean images held back
+    and defect classes drawn evenly.
 
-    Defect and clean images are shuffled apart; of each kind every image is seen once before any is
-    seen again, whatever the portion. A draw is a clean image with the probability `most_clean`, or
-    their share of the set where that is lower: thousands of good parts beside a few defects would
-    otherwise leave most batches without anything to detect.
+    A draw is a clean image with the probability `most_clean`, or their share of the set where that
+    is lower: thousands of good parts beside a few defects would otherwise leave most batches
+    without anything to detect. Else it is a defect class by even chance, as in the other tasks: an
+    arm with more images of the common classes would otherwise see the rare ones less, and lose by
+    having more. Each kind is shuffled by itself: every image of it is seen once before any is seen
+    again, whatever the portion.
 
     Args:
-        clean: for each image, whether it has no defect.
+        names: the class of each image, `GOOD` for one without a defect.
         most_clean: largest share of clean images among the draws, 0 to 1.
         portion: length.
         seed: of the shuffles.
     """
 
-    def __init__(self, clean: Sequence[bool], most_clean: float, portion: int, seed: int) -> None:
-        flags = np.asarray(clean, dtype=bool)
-        self.kinds = (np.flatnonzero(~flags), np.flatnonzero(flags))
-        natural = float(flags.mean())
+    def __init__(self, names: Sequence[str], most_clean: float, portion: int, seed: int) -> None:
+        own = np.asarray(names)
+        self.by_class = [np.flatnonzero(own == name) for name in sorted({*names} - {GOOD})]
+        self.clean = np.flatnonzero(own == GOOD)
+        natural = len(self.clean) / len(own)
         self.clean_share = natural if natural == 1 else min(natural, most_clean)
         self.portion = portion
         self.rng = np.random.default_rng(seed)
-        self.queues: tuple[list[int], list[int]] = ([], [])
+        self.queues: dict[int, list[int]] = {}
         # partners are drawn in a loader's processes, which see no change but one in shared memory
-        self.left = torch.ones(len(self.kinds[0]), dtype=torch.bool).share_memory_()
+        self.left = torch.ones(len(own), dtype=torch.bool).share_memory_()
 
-    def only(self, defects: np.ndarray) -> None:
-        """From now on draw these of the defect images alone; clean ones as before."""
-        self.left.copy_(torch.from_numpy(np.isin(self.kinds[0], defects)))
-        self.queues[0].clear()
+    def only(self, left: np.ndarray) -> None:
+        """From now on draw no defect image but those with a True in `left`, bool (N,); every class
+        needs one. Clean ones are drawn as before."""
+        self.left.copy_(torch.from_numpy(left))
+        self.queues.clear()
 
-    def drawn(self, clean: bool) -> np.ndarray:
+    def kind(self, clean: bool, chance: float) -> int:
+        """The kind that a draw is of: a class's number, or -1 for clean; `chance` is in [0, 1)."""
+        return -1 if clean else int(chance * len(self.by_class))
+
+    def of_kind(self, kind: int) -> np.ndarray:
         """The images of a kind that are drawn now."""
-        return self.kinds[1] if clean else self.kinds[0][self.left.numpy()]
+        if kind == -1:
+            return self.clean
+        own = self.by_class[kind]
+        return own[self.left.numpy()[own]]
 
     def partners(self, number: int) -> list[int]:
-        """Images to stand beside another in a mosaic, drawn as often clean as all others are.
+        """Images to stand beside another in a mosaic, drawn as all others are.
 
         From `random`, as ultralytics does, which seeds it in each of a loader's processes.
         """
-        kinds = [self.drawn(random.random() < self.clean_share) for _ in range(number)]
-        return [int(random.choice(kind)) for kind in kinds]
+        kinds = [
+            self.kind(random.random() < self.clean_share, random.random()) for _ in range(number)
+        ]
+        return [int(random.choice(self.of_kind(kind))) for kind in kinds]
 
     def __len__(self) -> int:
         return self.portion
 
     def __iter__(self) -> Iterator[int]:
         for _ in range(self.portion):
-            kind = int(self.rng.random() < self.clean_share)
-            if not self.queues[kind]:
-                self.queues[kind].extend(self.rng.permutation(self.drawn(bool(kind))).tolist())
-            yield self.queues[kind].pop()
+            kind = self.kind(self.rng.random() < self.clean_share, self.rng.random())
+            queue = self.queues.setdefault(kind, [])
+            if not queue:
+                queue.extend(self.rng.permutation(self.of_kind(kind)).tolist())
+            yield queue.pop()
 
 
 class _ManifestLabels(_Dataset):
@@ -182,8 +197,9 @@ class Plan:
         self.steps, self.batch = config.detection_steps, config.detection_batch
         self.select, self.check = config.select, config.select != "last"
         self.most_clean = config.detection_most_clean
-        self.mixed_steps = config.synthetic_steps(self.steps)
-        self.real_defects = _real_defects(train)
+        self.mixed_steps = config.synthetic_steps("detection")
+        self.names = {str(item.image): _class_drawn(item) for item in train}
+        self.late = _real_defects(train)
         self.portion = math.ceil(self.steps / CHECKS)
         # a CPU trains slower than it loads; beside a GPU, runs at once share the cores
         share = max(1, min(8, (os.cpu_count() or 1) // config.jobs))
@@ -200,20 +216,24 @@ class Plan:
 
     def sampler(self, files: Sequence[str], portion: int) -> StepSampler:
         """The order in which `files` are trained on."""
-        clean = [len(self.data["labels"][file]["cls"]) == 0 for file in files]
-        self.order = StepSampler(clean, self.most_clean, portion, self.seed)
+        names = [self.names[file] for file in files]
+        self.order = StepSampler(names, self.most_clean, portion, self.seed)
         self.files = list(files)
         return self.order
 
     def after_step(self, done: int) -> None:
         """Draw real images alone, where that many steps ask for it."""
         if done == self.mixed_steps < self.steps:
-            self.order.only(np.flatnonzero([file in self.real_defects for file in self.files]))
+            self.order.only(np.array([file in self.late for file in self.files]))
+
+
+def _class_drawn(item: Item) -> str:
+    return item.class_name if item.boxes else GOOD
 
 
 def _real_defects(items: list[Item]) -> set[str]:
     """Files of the real defect images, and of all images of a class that has no real one."""
-    names = np.array([item.class_name if item.boxes else GOOD for item in items])
+    names = np.array([_class_drawn(item) for item in items])
     by_class = [np.flatnonzero(names == name) for name in {*names} - {GOOD}]
     kept = real_part(by_class, np.array([item.kind == "real" for item in items]))
     return {str(items[k].image) for own in kept for k in own}

@@ -137,7 +137,7 @@ def _fit(
     rng = np.random.default_rng(seed)
     present = [np.flatnonzero(targets.numpy() == c) for c in sorted(set(targets.tolist()))]
     late, step = real_part(present, real), count()
-    mixed = config.synthetic_steps(config.classification_steps)
+    mixed = config.synthetic_steps("classification")
     bf16 = use_bf16(config.precision, str(device))
 
     def loss_of_batch() -> torch.Tensor:

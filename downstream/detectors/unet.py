@@ -188,7 +188,7 @@ def _fit(
 ) -> list[tuple[int, float]]:
     rng = np.random.default_rng(seed)
     draws = Draws(squares.items, config.localisation_most_clean, rng)
-    mixed, step = config.synthetic_steps(config.localisation_steps), count()
+    mixed, step = config.synthetic_steps("localisation"), count()
     bf16 = use_bf16(config.precision, str(device))
 
     def loss_of_batch() -> torch.Tensor:

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from downstream.config import ExperimentConfig
-from downstream.dataset import Item, read_export
+from downstream.dataset import GOOD, Item, read_export
 from downstream.detectors import by_step, resnet, yolo
 from downstream.detectors.batches import real_part
 from downstream.detectors.outcome import Outcome, rate_at
@@ -142,7 +142,7 @@ def test_a_loader_with_workers_lasts_until_the_end(
 
 
 def test_every_image_once_before_any_twice() -> None:
-    sampler = by_step.StepSampler([False] * 5, 0.25, 4, seed=1)
+    sampler = by_step.StepSampler(["dot"] * 5, 0.25, 4, seed=1)
     drawn = [index for _ in range(5) for index in sampler]
     assert len(sampler) == 4 and len(drawn) == 20
     assert all(sorted(drawn[k : k + 5]) == [0, 1, 2, 3, 4] for k in range(0, 20, 5))
@@ -150,16 +150,26 @@ def test_every_image_once_before_any_twice() -> None:
 
 
 def test_many_clean_images_are_held_back_and_few_are_not() -> None:
-    clean = [False] * 10 + [True] * 190
-    drawn = list(by_step.StepSampler(clean, 0.25, 4000, seed=0))
-    share = sum(clean[k] for k in drawn) / len(drawn)
-    assert abs(share - 0.25) < 0.03
+    names = ["dot"] * 10 + [GOOD] * 190
+    drawn = list(by_step.StepSampler(names, 0.25, 4000, seed=0))
+    assert abs(sum(k >= 10 for k in drawn) / 4000 - 0.25) < 0.03
     seen = [drawn.count(k) for k in range(10)]
-    assert max(seen) - min(seen) <= 1, "every defect image is seen as often as any other"
-    few = [False] * 90 + [True] * 10
+    assert max(seen) - min(seen) <= 1, "every image of a class is seen as often as any other"
+    few = ["dot"] * 90 + [GOOD] * 10
     drawn = list(by_step.StepSampler(few, 0.25, 4000, seed=0))
-    assert abs(sum(few[k] for k in drawn) / len(drawn) - 0.1) < 0.03
-    assert set(by_step.StepSampler([True] * 3, 0.25, 30, seed=0)) == {0, 1, 2}
+    assert abs(sum(k >= 90 for k in drawn) / 4000 - 0.1) < 0.03
+    assert set(by_step.StepSampler([GOOD] * 3, 0.25, 30, seed=0)) == {0, 1, 2}
+
+
+def test_a_class_of_few_images_is_drawn_as_often_as_one_of_many() -> None:
+    """Or an arm with more images of the common class would see less of the rare one."""
+    names = ["dot"] * 54 + ["bar"] * 6 + [GOOD] * 90
+    sampler = by_step.StepSampler(names, 0.25, 4000, seed=0)
+    random.seed(0)
+    for drawn in (list(sampler), sampler.partners(4000)):
+        share = [sum(names[k] == name for k in drawn) / 4000 for name in ("dot", "bar", GOOD)]
+        assert share == pytest.approx([0.375, 0.375, 0.25], abs=0.03)
+        assert set(drawn) >= set(range(60))
 
 
 def test_a_mosaic_has_clean_partners_as_seldom_as_a_batch_has_clean_images(
@@ -193,14 +203,14 @@ def test_a_mosaic_has_clean_partners_as_seldom_as_a_batch_has_clean_images(
 
 
 def test_partners_are_drawn_as_often_clean_as_batches_are() -> None:
-    clean = [False] * 10 + [True] * 190
+    names = ["dot"] * 10 + [GOOD] * 190
     random.seed(0)
-    drawn = by_step.StepSampler(clean, 0.25, 40, seed=0).partners(4000)
-    assert abs(sum(clean[k] for k in drawn) / 4000 - 0.25) < 0.03
+    drawn = by_step.StepSampler(names, 0.25, 40, seed=0).partners(4000)
+    assert abs(sum(k >= 10 for k in drawn) / 4000 - 0.25) < 0.03
     assert set(drawn) >= set(range(10))
     random.seed(0)
-    assert set(by_step.StepSampler([False] * 3, 0.25, 40, seed=0).partners(99)) == {0, 1, 2}
-    assert set(by_step.StepSampler([True] * 3, 0.25, 40, seed=0).partners(99)) == {0, 1, 2}
+    assert set(by_step.StepSampler(["dot"] * 3, 0.25, 40, seed=0).partners(99)) == {0, 1, 2}
+    assert set(by_step.StepSampler([GOOD] * 3, 0.25, 40, seed=0).partners(99)) == {0, 1, 2}
 
 
 class _Partners(torch.utils.data.Dataset):
@@ -218,12 +228,12 @@ class _Partners(torch.utils.data.Dataset):
 
 def test_a_loader_with_processes_hears_that_real_images_alone_are_drawn() -> None:
     """The last steps on real images: partners too are those alone, in a loader that runs on."""
-    sampler = by_step.StepSampler([False] * 6, 0.25, 40, seed=0)
+    sampler = by_step.StepSampler(["dot", "bar"] * 3, 0.25, 40, seed=0)
     loader = torch.utils.data.DataLoader(
         _Partners(sampler), num_workers=1, persistent_workers=True, collate_fn=list
     )
     before = set().union(*(each for batch in loader for each in batch))
-    sampler.only(np.array([1, 4]))
+    sampler.only(np.isin(np.arange(6), [1, 4]))
     after = set().union(*(each for batch in loader for each in batch))
     assert (before, after) == (set(range(6)), {1, 4})
     assert set(sampler) == {1, 4}
@@ -268,9 +278,8 @@ def test_the_last_steps_draw_real_images_alone(
     blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """8 real and 12 synthetic images; of 40 steps the last 20 are for the real ones."""
-    config = TINY.model_copy(
-        update={"finish_on_real": 0.5, "detection_steps": 40, "classification_steps": 40}
-    )
+    update = {"detection_finish_on_real": 0.5, "classification_finish_on_real": 0.5}
+    config = TINY.model_copy(update=update | {"detection_steps": 40, "classification_steps": 40})
     real = {str(i.image): i.kind == "real" for i in read_export(blobs).items("train", "mixed")}
     seen: list[list[bool]] = []
     real_batch = DetectionTrainer.preprocess_batch

@@ -192,7 +192,7 @@ def test_key_depends_on_what_is_trained_on(
     base = keys()
     assert len(base) == 8 and len(set(base.values())) == 8
     assert keys(jobs=2, bootstrap_samples=500) == base
-    finished = keys(finish_on_real=0.3)
+    finished = keys(detection_finish_on_real=0.3, classification_finish_on_real=0.3)
     of_mixed = {name for name in base if " mixed " in name}
     assert {name for name in base if finished[name] != base[name]} == of_mixed
     other = keys(detection_steps=5)
