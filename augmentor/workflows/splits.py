@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
-from augmentor.errors import ProjectError
+from augmentor.errors import ProjectError, SplitError
 from augmentor.protocols import FEW_SHOT
 from augmentor.workflows.build import build_dataset
 from augmentor.workflows.evaluate import Evaluated, evaluate_project, evaluation_config
@@ -20,11 +20,16 @@ from downstream.config import ExperimentConfig
 from downstream.errors import RunError
 from downstream.repeated_page import format_splits, render_splits
 from downstream.repeated_report import summarise
+from generator.errors import ExampleError, PlacementError, SamplingError, TrainingError
 from generator.files import write_json
 
 FOLDER = "splits"
 REPORT, PAGE = "splits.json", "splits.html"
 """In the folder of the evaluation, beside the one split's report.json and report.html."""
+
+OF_ONE_SPLIT = (RunError, SplitError, ExampleError, PlacementError, SamplingError, TrainingError)
+"""What can fail in one split and not in the next: that hangs on which images are where, or on a
+training. All else would fail in every one."""
 
 
 class Within:
@@ -60,8 +65,8 @@ def evaluate_splits(
 ) -> Evaluated:
     """Repeat import, build and evaluation over `splits` splits of the project's photographs.
 
-    What is finished is not done again, so more splits can be asked for later. A split in which a
-    training fails is reported, and does not take the others down.
+    What is finished is not done again, so more splits can be asked for later. A split in which the
+    build or a training fails is reported, and does not take the others down.
 
     Args:
         project: whose photographs, recipe, mix, filters and settings hold.
@@ -71,7 +76,7 @@ def evaluate_splits(
 
     Raises:
         ProjectError: the images were split by a published protocol, a setting does not fit.
-        RunError: a training failed in every split, or, once all else is written, in some.
+        RunError: every split failed, or, once all else is written, some.
     """
     split = project.config.split
     if split.protocol != FEW_SHOT:
@@ -87,11 +92,11 @@ def evaluate_splits(
         seed = split.seed + number
         within = Within(reporter, f"Split {number} of {splits}")
         settings = config.model_copy(update={"seeds": (seed,)})
-        own = _project_of(project, seed, settings, within)
         try:
+            own = _project_of(project, seed, settings, within)
             build_dataset(own, within)
             reports[seed] = evaluate_project(own, within).report
-        except RunError as fault:
+        except OF_ONE_SPLIT as fault:
             failed[seed] = str(fault)
             within.warn(f"left out, since {fault}")
     if not reports:

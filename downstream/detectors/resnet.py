@@ -79,12 +79,14 @@ def train_classifier(
         return {name: _predict(model, sides[name], keep, config, device) for name in names}
 
     tried = SHIFTS if config.classification_adjust else (0.0,)
+    shifts: list[float] = []  # the first is that of the weights that are measured and saved
 
     def on_val(model: nn.Module) -> tuple[float, float]:
         return best_shift(predict(model, "val")["val"], classes, tried)
 
     def measured(model: nn.Module) -> dict[str, list[dict[str, Any]]]:
-        add_to_good(model.fc, on_val(model)[0], classes)  # type: ignore[arg-type]
+        shifts.append(on_val(model)[0])
+        add_to_good(model.fc, shifts[-1], classes)  # type: ignore[arg-type]
         return predict(model, *sides)
 
     best = BestOnVal(model, config.classification_steps, config.select, lambda m: on_val(m)[1])
@@ -96,7 +98,7 @@ def train_classifier(
     real = np.array([item.kind == "real" for item in train])
     history = _fit(model, pixels, targets, real, config, seed, device, stepped)
     selected, predictions, val_chosen = best.settle(measured)
-    _save(model, classes, config, folder)
+    _save(model, classes, config, shifts[0], folder)
     return Outcome(
         steps=config.classification_steps,
         predictions=predictions,
@@ -195,7 +197,11 @@ def _build(config: ExperimentConfig, n_classes: int, seed: int) -> tuple[nn.Modu
 
 
 def _save(
-    model: nn.Module, classes: tuple[str, ...], config: ExperimentConfig, folder: Path
+    model: nn.Module,
+    classes: tuple[str, ...],
+    config: ExperimentConfig,
+    shift: float,
+    folder: Path,
 ) -> None:
     about = {
         "kind": "torchvision-classify",
@@ -204,5 +210,7 @@ def _save(
         "px": config.classification_px,
         "mean": MEAN,
         "std": STD,
+        # already in the last layer's bias; here for whoever wants to move it
+        "good_shift": shift,
     }
     save_network(model, about, folder)

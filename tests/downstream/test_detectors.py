@@ -340,6 +340,17 @@ def test_classifier(blobs: Path, tmp_path: Path) -> None:
     assert outcome.labels == ("dot", "bar") and len(outcome.predictions["test"]) == 6
 
 
+def test_the_saved_classifier_names_the_line_that_val_chose(
+    blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With `both` val-chosen weights are measured too; the line named is that of the saved ones."""
+    lines = iter([*[0.5] * 5, 1.25, 2.0, 9.0, 9.0])  # a check a step, then the last, then the best
+    monkeypatch.setattr(resnet, "best_shift", lambda rows, classes, tried: (next(lines), 0.5))
+    train(blobs, tmp_path, "mixed", TINY.model_copy(update={"select": "both"}), kind="resnet")
+    assert json.loads((tmp_path / "model.json").read_text())["good_shift"] == 1.25
+    assert next(lines) == 9.0
+
+
 def test_batches_are_balanced() -> None:
     groups = [np.arange(2), np.arange(2, 100)]
     rng = np.random.default_rng(0)

@@ -13,6 +13,7 @@ from augmentor.workflows import splits as workflow
 from augmentor.workflows.project import open_project
 from augmentor.workflows.reporting import Silent
 from downstream.errors import RunError
+from generator.errors import TrainingError
 
 SETTINGS = {
     "tasks": ["classification"],
@@ -94,17 +95,20 @@ def test_asked_again_nothing_is_trained_and_more_splits_go_on(repeated: Path) ->
     assert report["splits"] == [1, 2, 3] and line["verdict"] != "no verdict"
 
 
+@pytest.mark.parametrize(
+    ("step", "kind"), [("evaluate_project", RunError), ("build_dataset", TrainingError)]
+)
 def test_a_split_that_fails_is_reported_and_takes_no_other_down(
-    repeated: Path, monkeypatch: pytest.MonkeyPatch
+    repeated: Path, monkeypatch: pytest.MonkeyPatch, step: str, kind: type[Exception]
 ) -> None:
-    evaluate = workflow.evaluate_project
+    usual = getattr(workflow, step)
 
     def fails(project, reporter):
         if project.config.split.seed == 1:
-            raise RunError("the loss stopped being a number")
-        return evaluate(project, reporter)
+            raise kind("the loss stopped being a number")
+        return usual(project, reporter)
 
-    monkeypatch.setattr(workflow, "evaluate_project", fails)
+    monkeypatch.setattr(workflow, step, fails)
     with pytest.raises(RunError, match=r"1 of 2 splits failed; the report on the others is .*html"):
         workflow.evaluate_splits(open_project(repeated), Silent(), 2)
     report = json.loads((repeated / "evaluation/splits.json").read_text())
