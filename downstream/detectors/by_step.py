@@ -83,7 +83,8 @@ class StepSampler(Sampler[int]):
         """From now on draw no defect image but those with a True in `left`, bool (N,); every class
         needs one. Clean ones are drawn as before."""
         self.left.copy_(torch.from_numpy(left))
-        self.queues.clear()
+        for kind in range(len(self.by_class)):
+            self.queues.pop(kind, None)
 
     def kind(self, clean: bool, chance: float) -> int:
         """The kind that a draw is of: a class's number, or -1 for clean; `chance` is in [0, 1)."""
