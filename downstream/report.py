@@ -56,7 +56,7 @@ from typing import Any
 
 import numpy as np
 
-from downstream.config import BASELINE, PRIMARY, ExperimentConfig
+from downstream.config import BASELINE, PRIMARY, ExperimentConfig, Task
 from downstream.dataset import Export
 from downstream.evidence import costs, evidence, gpu_seconds, hashes
 from downstream.findings import findings
@@ -249,8 +249,9 @@ def _notes(
         notes.append(
             f"Detectors took {config.detection_steps} steps of {config.detection_batch} images at "
             f"{config.detection_px} px in every arm, at most {config.detection_most_clean:.0%} of "
-            "them without a defect; a short training flatters or wrongs an arm with more "
-            "images, so look at the loss curves before a gain is claimed."
+            "them without a defect, of the others every class as often as any; a short training "
+            "flatters or wrongs an arm with more images, so look at the loss curves before a gain "
+            "is claimed." + _last_word(config, "detection")
         )
     if "classification" in config.tasks:
         adjusted = config.with_good and config.classification_adjust
@@ -259,6 +260,7 @@ def _notes(
             f"{config.classification_batch} images, resized to a square of "
             f"{config.classification_px} px, in every arm."
             + (" Val chose where good ends and defects begin." if adjusted else "")
+            + _last_word(config, "classification")
         )
     if "localisation" in config.tasks:
         notes.append(
@@ -266,6 +268,7 @@ def _notes(
             f"{config.localisation_batch} images in every arm. Images are resized to a square of "
             f"{config.localisation_px} px, and all metrics are those of the pixels of that square; "
             "an image's score is the maximum of its map averaged over 21 x 21 px."
+            + _last_word(config, "localisation")
         )
     test = export.counts(export.items("test"))
     counted = test["by_class"] if export.task == "classify" else test["instances"]
@@ -274,3 +277,8 @@ def _notes(
     if few:
         notes.append(f"Few defects on test, so wide intervals: {', '.join(few)}.")
     return notes
+
+
+def _last_word(config: ExperimentConfig, task: Task) -> str:
+    share: float = getattr(config, f"{task}_finish_on_real")
+    return f" The last {share:.0%} of the steps drew real images alone." if share else ""
