@@ -70,9 +70,10 @@ def main() -> None:
         print(json.dumps(settings | {"seeds": "that of the split"}), flush=True)
         with ProcessPoolExecutor(given.jobs) as pool:
             waiting = [
-                pool.submit(study, given.dataset, data, home, one, split, masks)
+                pool.submit(
+                    study, given.dataset, data, home, settings | {"seeds": (split,)}, split, masks
+                )
                 for split, home in homes.items()
-                for one in [settings | {"seeds": (split,)}]
             ]
             for split, each in zip(homes, waiting, strict=True):
                 each.result()

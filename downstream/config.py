@@ -242,11 +242,16 @@ class ExperimentConfig(BaseModel):
             names += ["classification_adjust"] if self.with_good else []
             # left out where nothing is chosen, so that results from before the choice still count
             names += ["select"] if self.select != "last" else []
-        late = f"{task}_finish_on_real"
-        names += [late] if getattr(self, late) and synthetic else []
+        late = self.finish_on_real(task) and synthetic
+        names += [f"{task}_finish_on_real"] if late else []
         return {name: getattr(self, name) for name in [*names, "pretrained"]}
+
+    def finish_on_real(self, task: Task) -> float:
+        """The share of the steps of `task`, the last ones, in which real images alone are drawn."""
+        share: float = getattr(self, f"{task}_finish_on_real")
+        return share
 
     def synthetic_steps(self, task: Task) -> int:
         """After how many of the steps of `task` only real images are drawn."""
         steps: int = getattr(self, f"{task}_steps")
-        return steps - round(getattr(self, f"{task}_finish_on_real") * steps)
+        return steps - round(self.finish_on_real(task) * steps)

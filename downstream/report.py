@@ -280,5 +280,5 @@ def _notes(
 
 
 def _last_word(config: ExperimentConfig, task: Task) -> str:
-    share: float = getattr(config, f"{task}_finish_on_real")
+    share = config.finish_on_real(task)
     return f" The last {share:.0%} of the steps drew real images alone." if share else ""

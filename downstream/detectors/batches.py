@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from downstream.dataset import Item
+from downstream.dataset import GOOD, Item
 from downstream.errors import ExportError
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -32,6 +32,11 @@ def balanced_batch(by_class: list[np.ndarray], batch: int, rng: np.random.Genera
     """Indices of one batch: a class by even chance, then one of its images by even chance."""
     classes = rng.integers(0, len(by_class), batch)
     return np.array([rng.choice(by_class[c]) for c in classes])
+
+
+def defects_by_class(names: np.ndarray) -> list[np.ndarray]:
+    """Indices of each defect class's images, by name; `names` (N,) are the images' classes."""
+    return [np.flatnonzero(names == name) for name in sorted({*names.tolist()} - {GOOD})]
 
 
 def real_part(by_class: list[np.ndarray], real: np.ndarray) -> list[np.ndarray]:

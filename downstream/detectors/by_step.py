@@ -28,7 +28,7 @@ from ultralytics.utils import LOGGER, ops
 
 from downstream.config import ExperimentConfig
 from downstream.dataset import GOOD, Item
-from downstream.detectors.batches import real_part
+from downstream.detectors.batches import defects_by_class, real_part
 from downstream.detectors.outcome import OnStep, rate_at
 from downstream.detectors.selection import CHECKS
 from downstream.errors import RunError
@@ -69,7 +69,7 @@ class StepSampler(Sampler[int]):
 
     def __init__(self, names: Sequence[str], most_clean: float, portion: int, seed: int) -> None:
         own = np.asarray(names)
-        self.by_class = [np.flatnonzero(own == name) for name in sorted({*names} - {GOOD})]
+        self.by_class = defects_by_class(own)
         self.clean = np.flatnonzero(own == GOOD)
         natural = len(self.clean) / len(own)
         self.clean_share = natural if natural == 1 else min(natural, most_clean)
@@ -79,10 +79,12 @@ class StepSampler(Sampler[int]):
         # partners are drawn in a loader's processes, which see no change but one in shared memory
         self.left = torch.ones(len(own), dtype=torch.bool).share_memory_()
 
-    def only(self, left: np.ndarray) -> None:
-        """From now on draw no defect image but those with a True in `left`, bool (N,); every class
-        needs one. Clean ones are drawn as before."""
-        self.left.copy_(torch.from_numpy(left))
+    def only_real(self, real: np.ndarray) -> None:
+        """From now on draw the real defect images alone (`real`: bool (N,)); of a class that has
+        none, and of clean images, as before."""
+        self.left.zero_()
+        for own in real_part(self.by_class, real):
+            self.left[own] = True
         for kind in range(len(self.by_class)):
             self.queues.pop(kind, None)
 
@@ -199,8 +201,8 @@ class Plan:
         self.select, self.check = config.select, config.select != "last"
         self.most_clean = config.detection_most_clean
         self.mixed_steps = config.synthetic_steps("detection")
-        self.names = {str(item.image): _class_drawn(item) for item in train}
-        self.late = _real_defects(train)
+        self.names = {str(i.image): i.class_name if i.boxes else GOOD for i in train}
+        self.real = {str(item.image): item.kind == "real" for item in train}
         self.portion = math.ceil(self.steps / CHECKS)
         # a CPU trains slower than it loads; beside a GPU, runs at once share the cores
         share = max(1, min(8, (os.cpu_count() or 1) // config.jobs))
@@ -225,19 +227,7 @@ class Plan:
     def after_step(self, done: int) -> None:
         """Draw real images alone, where that many steps ask for it."""
         if done == self.mixed_steps < self.steps:
-            self.order.only(np.array([file in self.late for file in self.files]))
-
-
-def _class_drawn(item: Item) -> str:
-    return item.class_name if item.boxes else GOOD
-
-
-def _real_defects(items: list[Item]) -> set[str]:
-    """Files of the real defect images, and of all images of a class that has no real one."""
-    names = np.array([_class_drawn(item) for item in items])
-    by_class = [np.flatnonzero(names == name) for name in {*names} - {GOOD}]
-    kept = real_part(by_class, np.array([item.kind == "real" for item in items]))
-    return {str(items[k].image) for own in kept for k in own}
+            self.order.only_real(np.array([self.real[file] for file in self.files]))
 
 
 class ByStep(_Trainer):

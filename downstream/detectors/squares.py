@@ -7,7 +7,12 @@ import torch
 from PIL import Image
 
 from downstream.dataset import GOOD, Item
-from downstream.detectors.batches import balanced_batch, read_square, real_part
+from downstream.detectors.batches import (
+    balanced_batch,
+    defects_by_class,
+    read_square,
+    real_part,
+)
 from downstream.errors import ExportError
 
 RAM_FOR_IMAGES = 2 * 2**30
@@ -75,7 +80,7 @@ class Draws:
     def __init__(self, items: list[Item], most_clean: float, rng: np.random.Generator) -> None:
         names = np.array([item.class_name for item in items])
         self.clean = np.flatnonzero(names == GOOD)
-        self.by_class = [np.flatnonzero(names == name) for name in sorted({*names} - {GOOD})]
+        self.by_class = defects_by_class(names)
         self.clean_share = min(len(self.clean) / len(items), most_clean)
         self.real = np.array([item.kind == "real" for item in items])
         self.rng = rng

@@ -233,7 +233,7 @@ def test_a_loader_with_processes_hears_that_real_images_alone_are_drawn() -> Non
         _Partners(sampler), num_workers=1, persistent_workers=True, collate_fn=list
     )
     before = set().union(*(each for batch in loader for each in batch))
-    sampler.only(np.isin(np.arange(6), [1, 4]))
+    sampler.only_real(np.isin(np.arange(6), [1, 4]))
     after = set().union(*(each for batch in loader for each in batch))
     assert (before, after) == (set(range(6)), {1, 4})
     assert set(sampler) == {1, 4}
