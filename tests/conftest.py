@@ -15,6 +15,17 @@ from augmentor import mongod
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 
+LONGEST_FIRST = ("app", "workflows", "downstream", "generator")
+"""Rooms of tests that start first where processes share them; the others' files are short."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        room = item.path.relative_to(Path(__file__).parent).parts[0]
+        return LONGEST_FIRST.index(room) if room in LONGEST_FIRST else len(LONGEST_FIRST)
+
+    items.sort(key=place)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def own_database() -> Iterator[None]:
