@@ -18,9 +18,9 @@ LOOK_GREY, LOOK_ROUGH, LOOK_SIZE = 24.0, 0.5, 0.5
 """Differences that weigh alike when surfaces are compared: of brightness in grey levels, of the
 logarithms of roughness and of the sides' lengths."""
 
-CLEAN_PER_CANDIDATE = 4
-"""Clean images that there must be for each candidate: of a handful, the same few would always be
-the most alike."""
+PER_CANDIDATE = 4
+"""Images that there must be for each candidate: of a handful, the same few would always be the most
+alike."""
 
 OWN_SHARE = 0.5
 """Share of draws among the class's own images where there is no clean one. Not all of them: a
@@ -64,7 +64,7 @@ class Backgrounds:
         self._reader = reader
         self._regions: dict[str, Box | None] = {}
         self._clean = [e for e in examples if e.is_clean]
-        self.candidates = max(1, min(candidates, len(self._clean) // CLEAN_PER_CANDIDATE))
+        self.candidates = candidates
         # an image whose defects have no place may not be painted on: nobody knows what is free
         self._used = [e for e in examples if e.instances]
         self._own: dict[str, list[DefectExample]] = {}
@@ -86,29 +86,31 @@ class Backgrounds:
         holds the class already, with the defects it has; past a quarter of the tries a clean one.
         A clean one is, of `candidates` drawn, the one that looks most like `like` without its
         defects; past half of the tries any.
-        Without clean images: the largest defect-free rectangle of a random defect image where
-        its shorter side is at least `least_region_px`; else the whole image with the defects it
-        has. Half of the draws are among images that hold the class, whose surface is the one on
-        which it occurs. `late` (share of the tries spent) above a quarter allows every image, and
-        above one half prefers whole ones, where a large shape may still fit.
+        Without clean images: a whole defect image with the defects it has, so that what is
+        painted has the scale and the frame of a photograph. Half of the draws are among images
+        that hold the class, whose surface is the one on which it occurs; the others take of
+        `candidates` the one most like `like`. `late` (share of the tries spent) above a quarter
+        allows every image, and above one half any, and its largest defect-free rectangle too,
+        where the shorter side is at least `least_region_px`.
         """
         if self._clean:
             own = self._own.get(class_name) if late < 0.25 and self.own_share else None
             if own and rng.random() < self.own_share:
                 return self._whole(own[int(rng.integers(len(own)))])
-            drawn = 1 if like is None or late >= 0.5 else self.candidates
-            some = [self._clean[int(k)] for k in rng.integers(len(self._clean), size=drawn)]
-            example = some[0] if drawn == 1 or like is None else self._most_alike(some, like)
+            example = self._one_of(self._clean, rng, like if late < 0.5 else None)
             return Surface(example, ground_of(self._reader.foreground(example)))
         if not self._used:
             raise ExampleError(
                 "There is no image to paint on: import clean images, or boxes of the defects."
             )
-        at_home = late < 0.25 and rng.random() < OWN_SHARE
-        own = self._own.get(class_name, self._used) if at_home else self._used
-        example = own[int(rng.integers(len(own)))]
-        whole = rng.random() < max(0.0, late - 0.5)
-        region = None if whole else self._region(example)
+        own = self._own.get(class_name)
+        if own and late < 0.25 and rng.random() < OWN_SHARE:
+            example = own[int(rng.integers(len(own)))]
+        else:
+            # its own image would be the most alike
+            others = [e for e in self._used if e is not like] or self._used
+            example = self._one_of(others, rng, like if late < 0.5 else None)
+        region = self._region(example) if late >= 0.5 and rng.random() < 0.5 else None
         foreground = self._reader.foreground(example)
         if region is not None:
             x1, y1, x2, y2 = region
@@ -116,7 +118,14 @@ class Backgrounds:
                 return Surface(example, ground_of(foreground[y1:y2, x1:x2]), region)
         return self._whole(example)
 
-    def _most_alike(self, some: Sequence[DefectExample], like: DefectExample) -> DefectExample:
+    def _one_of(
+        self, all_: Sequence[DefectExample], rng: np.random.Generator, like: DefectExample | None
+    ) -> DefectExample:
+        """Any of them, or of as many candidates as there may be the one most like `like`."""
+        drawn = 1 if like is None else max(1, min(self.candidates, len(all_) // PER_CANDIDATE))
+        some = [all_[int(k)] for k in rng.integers(len(all_), size=drawn)]
+        if drawn == 1 or like is None:
+            return some[0]
         wanted = self._look(like)
         return min(some, key=lambda one: float(np.abs(self._look(one) - wanted).sum()))
 

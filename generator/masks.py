@@ -31,7 +31,7 @@ from generator.shapes import (
 )
 from generator.warp import Warped, paste_pixels, warp_mask
 
-PLANNER_VERSION = 6
+PLANNER_VERSION = 7
 """Raised whenever the same request would lead to another draft."""
 
 LIKE_RADIUS = 0.12
@@ -84,8 +84,9 @@ class PlannerSettings(StrictModel):
         16,
         ge=1,
         le=1024,
-        description="clean images drawn for each sample, at most a quarter of all; the one whose "
-        "surface looks most like the one that the shape comes from is painted on, so 1 is any",
+        description="clean images drawn for each sample, at most a quarter of all (defect images "
+        "where none is clean); the one whose surface looks most like the one that the shape comes "
+        "from is painted on, so 1 is any",
     )
     least_region_px: int = Field(
         96, ge=16, description="least side of a defect-free region used as background, pixels"

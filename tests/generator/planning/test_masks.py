@@ -4,7 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
+from generator.backgrounds import Backgrounds
 from generator.errors import ExampleError, PlacementError
+from generator.images import ExampleReader
 from generator.masks import DraftPlanner, PlannerSettings
 from generator.records import DefectExample, Draft, SampleRequest
 from generator.warp import HALO_PX
@@ -114,7 +116,7 @@ def test_a_class_at_the_edge_is_placed_at_that_kind_of_edge(train, real_share):
 
 
 def test_no_overlap_with_carried_instances(no_clean):
-    """With regions forbidden, every background is a defect image with its defects."""
+    """Without regions every background is a defect image with its defects."""
     planner = DraftPlanner(no_clean, CLASSES, PlannerSettings(least_region_px=5000))
     for k in range(24):
         draft = planner.plan(request(CLASSES[k % 3], k))
@@ -125,23 +127,53 @@ def test_no_overlap_with_carried_instances(no_clean):
             assert not draft.mask[max(y1 - 6, 0) : y2 + 6, max(x1 - 6, 0) : x2 + 6].any()
 
 
-def test_boxes_without_clean_images_are_painted_on_defect_free_regions(no_clean):
+def test_without_clean_images_whole_photographs_are_painted_on(no_clean):
     planner = DraftPlanner(no_clean, CLASSES, PlannerSettings(least_region_px=64))
-    regions = 0
-    for k in range(24):
-        draft = planner.plan(request(CLASSES[k % 3], k))
+    whole = [planner.plan(request(CLASSES[k % 3], k)) for k in range(24)]
+    framed = [d for d in whole if d.background_xyxy is None]
+    assert len(framed) > 18
+    for draft in framed:
+        assert draft.image.shape[:2] == (draft.background.height, draft.background.width)
+        assert draft.carried_instances == draft.background.instances
         assert draft.mask_kind in ("approximate", "exact")
-        if draft.background_xyxy is None:
-            continue
-        regions += 1
-        x1, y1, x2, y2 = draft.background_xyxy
-        assert draft.image.shape[:2] == (y2 - y1, x2 - x1)
+
+
+def test_where_a_photograph_is_full_its_free_rectangle_is_painted_on(no_clean):
+    reader, rng = ExampleReader(2**20), np.random.default_rng(0)
+    surfaces = Backgrounds(no_clean, reader, clearance_px=6)
+    assert all(surfaces.draw(rng, 64, "pit").region_xyxy is None for _ in range(20))
+    late = [surfaces.draw(rng, 64, "pit", late=0.9) for _ in range(40)]
+    regions = [surface for surface in late if surface.region_xyxy is not None]
+    assert 5 < len(regions) < 35
+    for surface in regions:
+        x1, y1, x2, y2 = surface.region_xyxy
+        assert surfaces.pixels(surface).shape[:2] == (y2 - y1, x2 - x1) == surface.size_wh[::-1]
         assert min(x2 - x1, y2 - y1) >= 64
-        assert draft.carried_instances == ()
-        for instance in draft.background.instances:
+        assert surface.carried == ()
+        for instance in surface.example.instances:
             a, b, c, d = instance.box_xyxy
             assert c <= x1 or a >= x2 or d <= y1 or b >= y2
-    assert regions > 12
+
+
+def test_without_clean_images_the_surface_is_of_the_class_or_like_the_defects_own(tmp_path, write):
+    """Two classes occur on dark surfaces and two on bright ones."""
+    rng, examples = np.random.default_rng(0), []
+    for k in range(48):
+        name = ("pit", "crack", "chip", "stain")[k % 4]
+        level = 60 if name in ("pit", "crack") else 180
+        image = rng.normal(level, 5, (120, 160, 3)).clip(0, 255).astype(np.uint8)
+        mask = np.zeros((120, 160), bool)
+        mask[20:30, 20:30] = True
+        image[mask] = 0
+        examples.append(write(tmp_path, f"{name}{k}", image, [(name, mask)]))
+    surfaces = Backgrounds(examples, ExampleReader(2**22), clearance_px=6, candidates=16)
+    drawn = [surfaces.draw(rng, 64, "pit", like=examples[0]).example for _ in range(60)]
+    assert {example.label for example in drawn} == {"pit", "crack"}
+    own = sum(example.label == "pit" for example in drawn)
+    assert 30 < own < 60
+    anybodys = Backgrounds(examples, ExampleReader(2**22), clearance_px=6)
+    drawn = [anybodys.draw(rng, 64, "pit", like=examples[0]).example for _ in range(60)]
+    assert len({example.label for example in drawn}) == 4
 
 
 def test_whole_image_mode_for_image_level_labels(tmp_path, write):
