@@ -58,6 +58,12 @@ class Item(BaseModel):
                 )
         return self
 
+    @property
+    def has_one_label(self) -> bool:
+        """False of a synthetic image painted beside real defects of another class: no image-level
+        label says what it shows. A real one has the label that it came with."""
+        return self.kind == "real" or len({box[0] for box in self.boxes}) < 2
+
 
 class Export(BaseModel):
     """A validated training export.

@@ -255,11 +255,18 @@ def _notes(
         )
     if "classification" in config.tasks:
         adjusted = config.with_good and config.classification_adjust
+        unsaid = sum(not item.has_one_label for item in export.items("train"))
         notes.append(
             f"Classifiers took {config.classification_steps} class-balanced steps of "
             f"{config.classification_batch} images, resized to a square of "
             f"{config.classification_px} px, in every arm."
             + (" Val chose where good ends and defects begin." if adjusted else "")
+            + (
+                f" {unsaid} synthetic images show defects of several classes, so that no label of "
+                "theirs is right; classifiers were not given them."
+                if unsaid
+                else ""
+            )
             + _last_word(config, "classification")
         )
     if "localisation" in config.tasks:

@@ -125,9 +125,7 @@ def _more_notes(reading: Reading, records: Sequence[DefectExample]) -> list[str]
     if approximate:
         notes.append(f"{approximate} masks were proposed from boxes and are approximate.")
     if not any(r.is_clean for r in records):
-        notes.append(
-            "There is no clean image: new defects are painted beside real ones."
-        )
+        notes.append("There is no clean image: new defects are painted beside real ones.")
     normalised = sum(r.image_path != r.source_path for r in records)
     if normalised:
         notes.append(f"{normalised} images were normalised to upright 8-bit grey or RGB copies.")

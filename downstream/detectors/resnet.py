@@ -56,6 +56,7 @@ def train_classifier(
     measured are saved as `weights.safetensors` beside `model.json`.
 
     Args:
+        train: synthetic images without an image-level label of their own are left out.
         classes: as from `class_list`; images of other classes are left out, on all sides.
 
     Raises:
@@ -63,7 +64,7 @@ def train_classifier(
         RunError: the loss stopped being a number.
     """
     keep = {name: index for index, name in enumerate(classes)}
-    train = [item for item in train if item.class_name in keep]
+    train = [item for item in train if item.class_name in keep and item.has_one_label]
     device = torch.device(pick_device(config.device))
     pixels = load_square(train, config.classification_px)
     targets = torch.tensor([keep[item.class_name] for item in train])

@@ -19,6 +19,7 @@ from downstream.detectors.batches import real_part
 from downstream.detectors.outcome import Outcome, rate_at
 from downstream.errors import ExportError, WeightsError
 
+load = resnet.load_square
 DetectionTrainer = yolo.DetectionTrainer  # imported there, after what keeps it offline
 
 TINY = ExperimentConfig(
@@ -338,6 +339,37 @@ def test_classifier(blobs: Path, tmp_path: Path) -> None:
     without = TINY.model_copy(update={"with_good": False})
     outcome = train(blobs, tmp_path / "c", "mixed", without, kind="resnet")
     assert outcome.labels == ("dot", "bar") and len(outcome.predictions["test"]) == 6
+
+
+def test_a_synthetic_image_of_several_classes_teaches_no_classifier(
+    blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export = read_export(blobs)
+    sides = [export.items("train", "mixed"), export.items("val"), export.items("test")]
+
+    def with_both(kind: str) -> list[Item]:
+        """The training images, of which the first of a kind shows the other class as well."""
+        changed = next(item for item in sides[0] if item.kind == kind and item.boxes)
+        boxes = (*changed.boxes, (1 - changed.boxes[0][0], 0, 0, 5, 5))
+        both = changed.model_copy(update={"boxes": boxes})
+        return [both if item is changed else item for item in sides[0]]
+
+    read: list[list[Item]] = []
+    monkeypatch.setattr(
+        resnet, "load_square", lambda items, px: read.append(items) or load(items, px)
+    )
+    for kind, left_out in (("synthetic", 1), ("real", 0)):
+        read.clear()
+        resnet.train_classifier(
+            with_both(kind),
+            *sides[1:],
+            (*export.classes, GOOD),
+            TINY,
+            seed=0,
+            folder=tmp_path / kind,
+            on_step=lambda done, total: None,
+        )
+        assert len(read[0]) == len(sides[0]) - left_out
 
 
 def test_the_saved_classifier_names_the_line_that_val_chose(
