@@ -1,4 +1,4 @@
-"""What is painted on: clean images, or the defect-free parts of images with defects."""
+"""What is painted on: clean images, or beside the defects of others where none is clean."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,10 +21,8 @@ logarithms of roughness and of the sides' lengths."""
 PER_CANDIDATE = 4
 """Images that there must be for each candidate: of a handful, the same few would always be the most
 alike."""
-
-OWN_SHARE = 0.5
-"""Share of draws among the class's own images where there is no clean one. Not all of them: a
-texture that fills its image (crazing) would be painted on itself, and not be seen."""
+REGION_SHARE = 0.5
+"""Share of defect-free rectangles among the rest, where half of the tries found no place."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +85,10 @@ class Backgrounds:
         A clean one is, of `candidates` drawn, the one that looks most like `like` without its
         defects; past half of the tries any.
         Without clean images: a whole defect image with the defects it has, so that what is
-        painted has the scale and the frame of a photograph. Half of the draws are among images
-        that hold the class, whose surface is the one on which it occurs; the others take of
-        `candidates` the one most like `like`. `late` (share of the tries spent) above a quarter
-        allows every image, and above one half any, and its largest defect-free rectangle too,
-        where the shorter side is at least `least_region_px`.
+        painted has the scale and the frame of a photograph: one that holds the class, whose
+        surface is the one on which it occurs; past a quarter of the tries, of `candidates` the one
+        most like `like`; with one candidate any. Past half of the tries any, or its largest
+        defect-free rectangle, where the shorter side is at least `least_region_px`.
         """
         if self._clean:
             own = self._own.get(class_name) if late < 0.25 and self.own_share else None
@@ -103,14 +100,14 @@ class Backgrounds:
             raise ExampleError(
                 "There is no image to paint on: import clean images, or boxes of the defects."
             )
-        own = self._own.get(class_name)
-        if own and late < 0.25 and rng.random() < OWN_SHARE:
+        own = self._own.get(class_name) if late < 0.25 and self.candidates > 1 else None
+        if own:
             example = own[int(rng.integers(len(own)))]
         else:
             # its own image would be the most alike
             others = [e for e in self._used if e is not like] or self._used
             example = self._one_of(others, rng, like if late < 0.5 else None)
-        region = self._region(example) if late >= 0.5 and rng.random() < 0.5 else None
+        region = self._region(example) if late >= 0.5 and rng.random() < REGION_SHARE else None
         foreground = self._reader.foreground(example)
         if region is not None:
             x1, y1, x2, y2 = region

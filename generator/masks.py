@@ -31,7 +31,7 @@ from generator.shapes import (
 )
 from generator.warp import Warped, paste_pixels, warp_mask
 
-PLANNER_VERSION = 7
+PLANNER_VERSION = 8
 """Raised whenever the same request would lead to another draft."""
 
 LIKE_RADIUS = 0.12

@@ -166,14 +166,16 @@ def test_without_clean_images_the_surface_is_of_the_class_or_like_the_defects_ow
         mask[20:30, 20:30] = True
         image[mask] = 0
         examples.append(write(tmp_path, f"{name}{k}", image, [(name, mask)]))
-    surfaces = Backgrounds(examples, ExampleReader(2**22), clearance_px=6, candidates=16)
-    drawn = [surfaces.draw(rng, 64, "pit", like=examples[0]).example for _ in range(60)]
-    assert {example.label for example in drawn} == {"pit", "crack"}
-    own = sum(example.label == "pit" for example in drawn)
-    assert 30 < own < 60
-    anybodys = Backgrounds(examples, ExampleReader(2**22), clearance_px=6)
-    drawn = [anybodys.draw(rng, 64, "pit", like=examples[0]).example for _ in range(60)]
-    assert len({example.label for example in drawn}) == 4
+
+    def classes(candidates: int, late: float) -> set[str]:
+        surfaces = Backgrounds(examples, ExampleReader(2**22), 6, candidates=candidates)
+        drawn = [surfaces.draw(rng, 64, "pit", late, examples[0]).example for _ in range(40)]
+        assert late < 0.25 or candidates == 1 or examples[0] not in drawn
+        return {example.label for example in drawn}
+
+    assert classes(16, late=0.0) == {"pit"}
+    assert classes(16, late=0.3) == {"pit", "crack"}
+    assert classes(16, late=0.6) == classes(1, late=0.0) == {"pit", "crack", "chip", "stain"}
 
 
 def test_whole_image_mode_for_image_level_labels(tmp_path, write):
