@@ -262,8 +262,8 @@ def _notes(
             f"{config.classification_px} px, in every arm."
             + (" Val chose where good ends and defects begin." if adjusted else "")
             + (
-                f" {unsaid} synthetic images show defects of several classes, so that no label of "
-                "theirs is right; classifiers were not given them."
+                " Synthetic images that show defects of several classes, so that no label of "
+                f"theirs is right, were not given to classifiers: {unsaid}."
                 if unsaid
                 else ""
             )

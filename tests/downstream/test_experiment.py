@@ -110,6 +110,21 @@ def test_every_look_at_test_is_counted(blobs: Path, tmp_path: Path) -> None:
     assert "2 other trainings beside these" in notes(4)
 
 
+def test_images_that_no_label_fits_are_counted(
+    make_export: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder, name = make_export(), "mixed-synthetic0"
+    lines = [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
+    changed = next(line for line in lines if line["id"] == name)
+    changed["boxes"].append([1 - changed["boxes"][0][0], 0, 0, 5, 5])
+    (folder / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    label = folder / changed["label"]
+    label.write_text(label.read_text() + "1 0.03 0.03 0.05 0.05\n")
+    config = ExperimentConfig(**{**CLASSIFY, "seeds": 1})
+    report = read_report(run_experiment(folder, tmp_path / "out", config))
+    assert "were not given to classifiers: 1." in " ".join(report["notes"])
+
+
 def test_a_failing_run_fails_alone(
     blobs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
