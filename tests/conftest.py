@@ -15,7 +15,7 @@ from augmentor import mongod
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 
-LONGEST_FIRST = ("app", "workflows", "downstream", "generator")
+LONGEST_FIRST = ("workflows", "downstream", "generator")
 """Rooms of tests that start first where processes share them; the others' files are short."""
 
 

@@ -84,7 +84,8 @@ def launch_app(
         environment: variables of the App's server.
 
     Raises:
-        DatabaseError: no such dataset, no free port, or the database is out of order.
+        DatabaseError: no such dataset, no free port, the App's server is too slow to start, or the
+            database is out of order.
     """
     free = _free_port(port, address)
     fo = connect()
@@ -98,11 +99,23 @@ def launch_app(
         _hush()
         folder = things.enter_context(_plugins_folder(fo.config.plugins_dir, plugins))
         with server_environment(), _variables({**(environment or {}), _PLUGINS: str(folder)}):
-            session = fo.launch_app(dataset, port=free, address=address)
+            session = _launch(fo, dataset, free, address)
         kept = things.pop_all()
     shown = "127.0.0.1" if address in ("0.0.0.0", "") else address
     note = "" if free == port else f"Port {port} is in use, so the App is on {free}."
     return AppSession(session, f"http://{shown}:{free}/datasets/{name}", free, note, kept)
+
+
+def _launch(fo: Any, dataset: Any, port: int, address: str) -> Any:
+    from fiftyone.core.service import ServiceListenTimeout
+
+    try:
+        return fo.launch_app(dataset, port=port, address=address)
+    except ServiceListenTimeout:
+        raise DatabaseError(
+            "The App's server did not start within a minute, which happens on a busy machine; wait "
+            "until it is less busy and run the same command again."
+        ) from None
 
 
 @contextmanager
