@@ -216,6 +216,18 @@ def test_an_unknown_dataset_is_answered_with_those_that_exist(fo, records):
         launch_app("tyles")
 
 
+def test_an_app_that_is_too_slow_to_start_is_one_sentence(fo, records, monkeypatch):
+    from fiftyone.core.service import ServiceListenTimeout
+
+    def too_slow(*_, **__):
+        raise ServiceListenTimeout("ServerService", 5151)
+
+    register_real("slow", records, CLASSES)
+    monkeypatch.setattr(fo, "launch_app", too_slow)
+    with pytest.raises(DatabaseError, match=r"did not start within a minute.*same command again"):
+        launch_app("slow")
+
+
 def test_a_port_in_use_is_passed_over():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
