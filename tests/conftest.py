@@ -16,7 +16,8 @@ from augmentor import mongod
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 
 LONGEST_FIRST = ("workflows", "downstream", "generator")
-"""Rooms of tests that start first where processes share them; the others' files are short."""
+"""Rooms of tests that start first where processes share them. The App's are long too, but not here:
+on a machine that has not imported FiftyOne yet its server takes longer than it may."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

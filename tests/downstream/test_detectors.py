@@ -19,7 +19,6 @@ from downstream.detectors.batches import real_part
 from downstream.detectors.outcome import Outcome, rate_at
 from downstream.errors import ExportError, WeightsError
 
-load = resnet.load_square
 DetectionTrainer = yolo.DetectionTrainer  # imported there, after what keeps it offline
 
 TINY = ExperimentConfig(
@@ -355,9 +354,13 @@ def test_a_synthetic_image_of_several_classes_teaches_no_classifier(
         return [both if item is changed else item for item in sides[0]]
 
     read: list[list[Item]] = []
-    monkeypatch.setattr(
-        resnet, "load_square", lambda items, px: read.append(items) or load(items, px)
-    )
+    load = resnet.load_square
+
+    def load_square(items, px):
+        read.append(items)
+        return load(items, px)
+
+    monkeypatch.setattr(resnet, "load_square", load_square)
     for kind, left_out in (("synthetic", 1), ("real", 0)):
         read.clear()
         resnet.train_classifier(
