@@ -8,7 +8,7 @@ import numpy as np
 
 from generator.errors import ExampleError
 from generator.images import ExampleReader
-from generator.placement import Ground, ground_of
+from generator.placement import Ground, box_of, ground_of
 from generator.records import Box, DefectExample, Instance
 
 GRID = 48
@@ -24,10 +24,21 @@ alike."""
 REGION_SHARE = 0.5
 """Share of defect-free rectangles among the rest, where half of the tries found no place."""
 
+GONE_SHARE = 0.15
+"""Of a box that a new defect covers, up to this share of what is seen is no defect any more: the
+corners that a rounded shape leaves."""
+FOREIGN_SHARE = 0.5
+"""From this share on what is seen of another class's box keeps its label."""
+MOST_SHARED = 0.5
+"""Of the smaller of two boxes of one class, the largest share that the other may hold."""
+
 
 @dataclass(frozen=True)
 class Surface:
-    """A background, or a region of one, without its pixels."""
+    """A background, or a region of one, without its pixels.
+
+    `carried` are the defects that it has; where they are not `ground.taken`, they may be covered.
+    """
 
     example: DefectExample
     ground: Ground
@@ -77,6 +88,8 @@ class Backgrounds:
         class_name: str,
         late: float = 0.0,
         like: DefectExample | None = None,
+        *,
+        covering: bool = False,
     ) -> Surface:
         """Draw a surface.
 
@@ -88,7 +101,8 @@ class Backgrounds:
         painted has the scale and the frame of a photograph: one that holds the class, whose
         surface is the one on which it occurs; past a quarter of the tries, of `candidates` the one
         most like `like`; with one candidate any. Past half of the tries any, or its largest
-        defect-free rectangle, where the shorter side is at least `least_region_px`.
+        defect-free rectangle, where the shorter side is at least `least_region_px`. With `covering`
+        always a whole one, whose defects may be covered (see `left`).
         """
         if self._clean:
             own = self._own.get(class_name) if late < 0.25 and self.own_share else None
@@ -100,13 +114,19 @@ class Backgrounds:
             raise ExampleError(
                 "There is no image to paint on: import clean images, or boxes of the defects."
             )
-        own = self._own.get(class_name) if late < 0.25 and self.candidates > 1 else None
+        # its own image would be the most alike
+        others = [e for e in self._used if e is not like]
+        covering = covering and bool(others)
+        own = self._own.get(class_name, []) if late < 0.25 and self.candidates > 1 else []
+        if covering:  # laid on itself nothing would be seen of it
+            own = [e for e in own if e is not like]
         if own:
             example = own[int(rng.integers(len(own)))]
         else:
-            # its own image would be the most alike
-            others = [e for e in self._used if e is not like] or self._used
-            example = self._one_of(others, rng, like if late < 0.5 else None)
+            example = self._one_of(others or self._used, rng, like if late < 0.5 else None)
+        if covering:
+            ground = ground_of(self._reader.foreground(example))
+            return Surface(example, ground, None, example.instances)
         region = self._region(example) if late >= 0.5 and rng.random() < REGION_SHARE else None
         foreground = self._reader.foreground(example)
         if region is not None:
@@ -152,6 +172,46 @@ class Backgrounds:
         ground = ground_of(self._reader.foreground(example), wide)
         return Surface(example, ground, None, example.instances)
 
+    def left(
+        self, surface: Surface, mask: np.ndarray, class_name: str
+    ) -> tuple[Instance, ...] | None:
+        """The defects of a surface that are still seen when a new one covers a part of it.
+
+        A defect with an exact mask is covered whole or not at all. Of one that is known by its
+        box the box is drawn anew around what is seen of it. Another class's must be seen for the
+        larger part, as nobody knows where in its box it lies; and one of the same class may not
+        share half of its box, or of the new one's, as people would draw one box around both.
+
+        Args:
+            surface: whose defects they are.
+            mask: (H, W) bool, the new defect.
+            class_name: of the new defect.
+
+        Returns:
+            Their labels; None where a defect would be left that no label fits.
+        """
+        kept: list[Instance] = []
+        new = box_of(mask) if surface.carried else (0, 0, 0, 0)
+        for instance in surface.carried:
+            x1, y1, x2, y2 = instance.box_xyxy
+            hidden = mask[y1:y2, x1:x2]
+            if instance.mask_kind == "exact":
+                own = self._reader.mask(surface.example, instance)
+                if not (hidden & own).any():
+                    kept.append(instance)
+                elif not hidden[own].all():
+                    return None
+                continue
+            seen = 1 - float(hidden.mean())
+            if seen <= GONE_SHARE:
+                continue
+            cut = _cut(instance, ~hidden)
+            same = instance.class_name == class_name
+            if _shared(cut.box_xyxy, new) > MOST_SHARED if same else seen < FOREIGN_SHARE:
+                return None
+            kept.append(cut)
+        return tuple(kept)
+
     def _region(self, example: DefectExample) -> Box | None:
         if example.id not in self._regions:
             self._regions[example.id] = free_region(example, self.clearance_px)
@@ -178,6 +238,24 @@ class Backgrounds:
             else:
                 found[y1:y2, x1:x2] = True
         return found
+
+
+def _cut(instance: Instance, seen: np.ndarray) -> Instance:
+    """A defect known by its box, with the box around what is seen of it."""
+    left, top, right, bottom = box_of(seen)
+    x1, y1, x2, y2 = instance.box_xyxy
+    if (left, top, right, bottom) == (0, 0, x2 - x1, y2 - y1):
+        return instance
+    box = (x1 + left, y1 + top, x1 + right, y1 + bottom)
+    return Instance(class_name=instance.class_name, box_xyxy=box)
+
+
+def _shared(a: Box, b: Box) -> float:
+    """Share of the smaller of two boxes that lies in the other."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    least = min((x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in (a, b))
+    return max(width, 0) * max(height, 0) / least
 
 
 def free_region(example: DefectExample, clearance_px: int) -> Box | None:

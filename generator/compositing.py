@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
+from generator.placement import box_of
 from generator.records import Box, Draft
 
 LEAST_NOISE = 1.0
@@ -29,8 +30,9 @@ class Composite:
         image: (H, W, 3) uint8; equal to the background beyond the feather.
         mask: (H, W) bool, what of the planned mask changed: the label. All False where nothing
             did, and in whole-image mode.
-        boxes_xyxy: one box for each connected part of the mask (8-neighbourhood). A part smaller
-            than a hundredth of the largest stays in the mask but gets no box of its own.
+        boxes_xyxy: one box for each connected part of the mask (8-neighbourhood), or around all
+            of them (`Draft.one_box`). A part smaller than a hundredth of the largest stays in the
+            mask but gets no box of its own.
         scores: see `composite`; empty in whole-image mode.
     """
 
@@ -100,7 +102,8 @@ def composite(draft: Draft, painted: np.ndarray, *, feather_px: int = 3) -> Comp
         "seam": _seam(image[y1:y2, x1:x2], below, wanted),
         "area_px": float(changed.sum()),
     }
-    return Composite(image, mask, boxes_of(mask), scores)
+    boxes = (box_of(mask),) if draft.one_box and mask.any() else boxes_of(mask)
+    return Composite(image, mask, boxes, scores)
 
 
 def boxes_of(mask: np.ndarray) -> tuple[Box, ...]:

@@ -14,9 +14,9 @@ from generator.images import ExampleReader
 from generator.placement import admissible, box_of, ground_of, site_of
 from generator.poses import draw_pose
 from generator.records import (
-    Box,
     DefectExample,
     Draft,
+    Instance,
     Likeness,
     MaskKind,
     SampleRequest,
@@ -31,8 +31,12 @@ from generator.shapes import (
 )
 from generator.warp import Warped, paste_pixels, warp_mask
 
-PLANNER_VERSION = 8
+PLANNER_VERSION = 9
 """Raised whenever the same request would lead to another draft."""
+
+COVERING_SHARE = 0.12
+"""From this share of its image's area on, a defect that is known by its box may cover others, where
+no image is clean: beside them it would have to shrink to a size that it never has."""
 
 LIKE_RADIUS = 0.12
 """How near to the centre that a request asks for a mask may lie at first, as a share of the
@@ -244,7 +248,12 @@ class DraftPlanner:
         else:
             mask, lender, sources = _mask_like(model, like, rng)
         surface = self._backgrounds.draw(
-            rng, self.settings.least_region_px, request.class_name, late, model.example
+            rng,
+            self.settings.least_region_px,
+            request.class_name,
+            late,
+            model.example,
+            covering=late < 0.5 and _covers(model),
         )
         if model.site.normal is not None and late < 0.5 and not surface.ground.on_backdrop:
             return None  # what touched the part's outline belongs to one, where any is in sight
@@ -260,7 +269,16 @@ class DraftPlanner:
             return None
         if like is not None and _distance(warped, surface, like) > LIKE_RADIUS / (1 - late):
             return None
-        return self._draft(request, model, lender, sources, surface, warped)
+        x, y = warped.origin_xy
+        h, w = warped.mask.shape
+        # only what stays on the part: a mask that runs over its outline is cut there
+        warped.mask[...] &= surface.ground.foreground[y : y + h, x : x + w]
+        mask = np.zeros(surface.ground.foreground.shape, dtype=bool)
+        mask[y : y + h, x : x + w] = warped.mask
+        carried = self._backgrounds.left(surface, mask, request.class_name)
+        if carried is None:
+            return None
+        return self._draft(request, model, lender, sources, surface, warped, mask, carried)
 
     def _draw_mask(
         self, model: RealShape, known: _ClassShapes, rng: np.random.Generator
@@ -290,15 +308,10 @@ class DraftPlanner:
         sources: set[str],
         surface: Surface,
         warped: Warped,
+        mask: np.ndarray,
+        carried: tuple[Instance, ...],
     ) -> Draft:
         image = self._backgrounds.pixels(surface)
-        x, y = warped.origin_xy
-        h, w = warped.mask.shape
-        # only what stays on the part: a mask that runs over its outline is cut there
-        ground = surface.ground
-        warped.mask[...] &= ground.foreground[y : y + h, x : x + w]
-        mask = np.zeros(image.shape[:2], dtype=bool)
-        mask[y : y + h, x : x + w] = warped.mask
         paste = context = None
         if len(sources) == 1:
             source = self.reader.image(model.example)
@@ -308,9 +321,7 @@ class DraftPlanner:
             others = self._backgrounds.defects(model.example) | ~self.reader.foreground(
                 model.example
             )
-            paste, context = paste_pixels(warped, source, others, image, ground.foreground)
-        x1, y1, x2, y2 = box_of(warped.mask)
-        box: Box = (x + x1, y + y1, x + x2, y + y2)
+            paste, context = paste_pixels(warped, source, others, image, surface.ground.foreground)
         kind: MaskKind = model.instance.mask_kind if lender else "exact"
         return Draft(
             request=request,
@@ -318,7 +329,7 @@ class DraftPlanner:
             image=image,
             mask=mask,
             crop_xyxy=crop_window(
-                box,
+                box_of(mask),
                 surface.size_wh,
                 factor=self.settings.crop_factor,
                 least_px=self.settings.least_px,
@@ -328,8 +339,9 @@ class DraftPlanner:
             paste=paste,
             source_ids=tuple(sorted(sources | {surface.example.id})),
             background_xyxy=surface.region_xyxy,
-            carried_instances=surface.carried,
+            carried_instances=carried,
             context=context,
+            one_box=model.instance.mask_kind != "exact",
         )
 
     def _whole_image(self, request: SampleRequest) -> Draft:
@@ -343,6 +355,12 @@ class DraftPlanner:
             mask_source_id=None,
             mask_kind="none",
         )
+
+
+def _covers(model: RealShape) -> bool:
+    """An exact mask covers others whole or not at all, for which there is hardly ever a place."""
+    area = model.example.width * model.example.height
+    return model.instance.mask_kind != "exact" and model.mask.size >= COVERING_SHARE * area
 
 
 def _mask_like(

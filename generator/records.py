@@ -142,9 +142,10 @@ class SyntheticDefect(Record):
     Paths are relative to the pool. `source_ids` names every real image that had a part in it
     (background, mask shape, pasted texture): the proof that no other split was touched.
     `background_xyxy` is the part of the background that was used (None: all of it).
-    `carried_instances` are real defects that were already in the background and still are, in the
-    sample's own pixels; they are labels of the exported image like any other.
-    `boxes_xyxy` has one box for each connected part of the mask. `verdicts` holds
+    `carried_instances` are real defects that were already in the background and are still seen, in
+    the sample's own pixels; they are labels of the exported image like any other.
+    `boxes_xyxy` has one box for each connected part of the mask, or one in all for a defect that is
+    known by its box (`Draft.one_box`). `verdicts` holds
     every rule that rejects the sample. `rule` is empty for an accepted sample, else the name of
     the first rule that rejected it (`hand` for a person), with the sentence in `reason`.
     `nearest_id` is the real training image that the sample is closest to, as seen by the feature
@@ -202,7 +203,10 @@ class Draft:
         context: (H, W, 3) uint8, as `paste`, but under the source's own light and with a rim of
             a few pixels of the source's surface around the mask, for painters that blend by
             themselves; None wherever `paste` is.
-        carried_instances: real defects already in `image`, which the mask does not touch.
+        carried_instances: real defects already in `image` that are still seen, with boxes around
+            what the mask leaves of them.
+        one_box: the class's defects are known by boxes, each drawn around all parts of one, so
+            that the new one gets one box as well, whatever parts its mask has.
     """
 
     request: SampleRequest
@@ -217,3 +221,4 @@ class Draft:
     background_xyxy: Box | None = None
     carried_instances: tuple[Instance, ...] = ()
     context: np.ndarray | None = None
+    one_box: bool = False

@@ -107,6 +107,24 @@ def test_a_defect_that_left_its_mask_is_rejected(pasted):
     assert judge(made.scores, MaskRules())[0].rule == "outside-mask"
 
 
+def test_a_class_known_by_boxes_gets_one_box_whatever_parts_changed(pasted):
+    draft = max(pasted, key=lambda d: d.mask.sum())
+    below = crop(draft, draft.image)
+    wanted = crop(draft, draft.mask)
+    rows = np.flatnonzero(wanted.any(axis=1))
+    low, high = np.quantile(rows, (0.35, 0.65)).astype(int)
+    ends = wanted.copy()
+    ends[low:high] = False
+    painted = below.copy()
+    painted[ends] //= 3
+    parts = composite(draft, painted)
+    assert len(parts.boxes_xyxy) == 2
+    whole = composite(dataclasses.replace(draft, one_box=True), painted)
+    assert np.array_equal(whole.mask, parts.mask)
+    ys, xs = np.nonzero(whole.mask)
+    assert whole.boxes_xyxy == ((xs.min(), ys.min(), xs.max() + 1, ys.max() + 1),)
+
+
 def test_one_box_a_part_and_none_for_crumbs():
     mask = np.zeros((60, 90), bool)
     mask[5:25, 10:40] = True

@@ -138,6 +138,97 @@ def test_without_clean_images_whole_photographs_are_painted_on(no_clean):
         assert draft.mask_kind in ("approximate", "exact")
 
 
+MORE = [(100, 20, 175, 90), (120, 110, 160, 140)]
+SMALL = [(160, 40, 172, 50), (180, 60, 188, 74)]
+
+
+def big(folder, write, more):
+    """Textures that take a fifth of their image, known by boxes; images of the first class have
+    more defects."""
+    rng, examples = np.random.default_rng(4), []
+    for k in range(12):
+        image = rng.normal(90 + 10 * (k % 3), 5, (170, 230, 3)).clip(0, 255).astype(np.uint8)
+        name = ("scale", "stain")[k % 2]
+        places = [(10, 12, 90, 108), *(more if name == "scale" else ())]
+        defects = []
+        for x1, y1, x2, y2 in places:
+            mask = np.zeros(image.shape[:2], bool)
+            mask[y1:y2, x1:x2] = True
+            image[mask] -= 12
+            defects.append((name, mask))
+        examples.append(write(folder, f"{name}{k}", image, defects, boxes_only=True))
+    return examples
+
+
+def seen(box, mask):
+    x1, y1, x2, y2 = box
+    return 1 - mask[y1:y2, x1:x2].mean()
+
+
+def test_large_defects_cover_others_and_labels_keep_what_is_seen(tmp_path, write):
+    planner = DraftPlanner(big(tmp_path, write, MORE), ("scale", "stain"))
+    gone = cut = 0
+    for k in range(40):
+        draft = planner.plan(request(("scale", "stain")[k % 2], k))
+        assert draft.one_box
+        left = list(draft.carried_instances)
+        for before in draft.background.instances:
+            share = seen(before.box_xyxy, draft.mask)
+            now = next((i for i in left if i.box_xyxy == before.box_xyxy), None)
+            if now is not None:
+                left.remove(now)
+                continue
+            if share <= 0.15:
+                gone += 1
+                continue
+            x1, y1, x2, y2 = before.box_xyxy
+            ys, xs = np.nonzero(~draft.mask[y1:y2, x1:x2])
+            tight = (x1 + xs.min(), y1 + ys.min(), x1 + xs.max() + 1, y1 + ys.max() + 1)
+            now = next(i for i in left if i.box_xyxy == tight)
+            assert now.class_name == before.class_name
+            assert share >= 0.5 or before.class_name == draft.request.class_name
+            left.remove(now)
+            cut += 1
+        assert not left
+    assert gone > 2 and cut > 2
+
+
+def test_a_defect_with_an_exact_mask_is_covered_whole_or_not_at_all(tmp_path, write):
+    examples = []
+    for example in big(tmp_path, write, SMALL):
+        large, *small = example.instances
+        for k, one in enumerate(small):
+            x1, y1, x2, y2 = one.box_xyxy
+            path = tmp_path / f"{example.id}_{k}.png"
+            cv2.imwrite(str(path), np.full((y2 - y1, x2 - x1), 255, np.uint8))
+            small[k] = one.model_copy(update={"mask_path": path, "mask_kind": "exact"})
+        examples.append(example.model_copy(update={"instances": (large, *small)}))
+    planner = DraftPlanner(examples, ("scale", "stain"))
+    gone = 0
+    for k in range(40):
+        draft = planner.plan(request("scale", k))
+        for before in draft.background.instances:
+            if before.mask_kind == "exact":
+                touched = seen(before.box_xyxy, draft.mask)
+                assert touched == (1 if before in draft.carried_instances else 0)
+                gone += touched == 0
+    assert gone > 2
+
+
+def test_two_boxes_of_one_class_do_not_lie_in_each_other(tmp_path, write):
+    planner = DraftPlanner(big(tmp_path, write, MORE), ("scale", "stain"))
+    for k in range(30):
+        draft = planner.plan(request("scale", k))
+        ys, xs = np.nonzero(draft.mask)
+        new = np.zeros(draft.mask.shape, bool)
+        new[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1] = True
+        for instance in draft.carried_instances:
+            x1, y1, x2, y2 = instance.box_xyxy
+            shared = new[y1:y2, x1:x2].sum() / min((x2 - x1) * (y2 - y1), new.sum())
+            touched = draft.mask[y1:y2, x1:x2].any()
+            assert instance.class_name != "scale" or not touched or shared <= 0.5
+
+
 def test_where_a_photograph_is_full_its_free_rectangle_is_painted_on(no_clean):
     reader, rng = ExampleReader(2**20), np.random.default_rng(0)
     surfaces = Backgrounds(no_clean, reader, clearance_px=6)
