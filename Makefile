@@ -49,7 +49,7 @@ browser:
 # The tests in the order of tests/conftest.py and not by the number of a file's tests, so that at the
 # end no process waits for another.
 test: setup browser lint ## lint, types, import direction, tests
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations 20
 
 test-slow: setup browser ## the minutes-long tests, and those on real data
 	$(BIN)/pytest -m "slow"

@@ -11,8 +11,8 @@ ARMS = (REAL, CLASSICAL, COPY_PASTE, MIXED)
 
 GRAMMAR = (
     "an arm is real, classical, copy-paste, mixed, synthetic, full, real:K (K real defect images "
-    "a class), or mixed@R, classical@R, GENERATOR@R, GENERATOR+GENERATOR@R with a ratio R above 0 "
-    "and up to 1"
+    "a class), or mixed@R, GENERATOR@R, GENERATOR+GENERATOR@R with a ratio R above 0 and up to 1, "
+    "classical standing for a generator too"
 )
 
 
@@ -43,7 +43,7 @@ def parse_arm(name: str) -> ArmName:
     except ValueError:
         ratio = -1.0
     parts = tuple(part.strip() for part in head.split("+"))
-    alone = set(parts) & {MIXED, CLASSICAL}
+    alone = MIXED in parts
     closed = set(parts) & {REAL, FULL, SYNTHETIC, ""}
     if not 0 < ratio <= 1 or closed or (alone and len(parts) > 1) or len(set(parts)) < len(parts):
         raise ProjectError(f"There is no arm {name!r}: {GRAMMAR}.")

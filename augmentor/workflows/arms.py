@@ -13,8 +13,9 @@
 | `classical@R`, `copy-paste@R` | `real`, and as many of those as ratio R asks for |
 | `NAME@R`, `NAME+NAME@R` | `real`, and synthetic ones of these generators, in equal shares |
 
-Ratio 1 leaves the real defect images out. The two baselines stay what anybody would do: no rule
-on what their images look like beside real ones judges them. Every arm has the same clean images.
+`classical` may be one of several NAMEs. Ratio 1 leaves the real defect images out. The two
+baselines stay what anybody would do: no rule on what their images look like beside real ones judges
+them. Every arm has the same clean images.
 """
 
 import json
@@ -25,7 +26,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from augmentor.classical import write_classical_pool
 from augmentor.decisions import Standing
 from augmentor.errors import ProjectError
 from augmentor.exporters import write_training_export
@@ -48,7 +48,9 @@ from augmentor.workflows.build import STAMP, choose, pool_samples
 from augmentor.workflows.decisions import hand_decisions, logged_decisions
 from augmentor.workflows.generators import (
     Maker,
+    classical_copies,
     fill_pool,
+    fill_pools,
     open_maker,
     read_samples,
     training_examples,
@@ -58,7 +60,6 @@ from augmentor.workflows.recipes import open_recipe
 from augmentor.workflows.reporting import Reporter
 from generator.baselines import BASELINES
 from generator.files import read_lines
-from generator.records import SyntheticDefect
 
 __all__ = ["ARMS", "COPY_PASTE", "MIXED", "REAL", "Arm", "parse_arm", "resolve_arms"]
 __all__ += ["write_arms_export"]
@@ -216,22 +217,17 @@ class _Resolver:
         return plan_mix(self.train, ratio, classes=config.classes, balance=balance, shares=shares)
 
     def _mix(self, plan: MixPlan) -> list[PoolSample]:
-        pools: dict[str, list[SyntheticDefect]] = {}
-        for name in dict.fromkeys(generator for generator, _ in plan.wanted):
-            wanted = {c: n for (generator, c), n in plan.wanted.items() if generator == name}
-            pools[name] = fill_pool(
-                self.project, self._maker(name), wanted, self._standing, self.reporter
-            )
+        pools, _ = fill_pools(
+            self.project, plan.wanted, self.train, self._standing, self.reporter, self._maker
+        )
         mix = choose(plan, pools, self._standing, self.project.config.mix.seed)
         return pool_samples(self.project, mix.samples)
 
     def _baseline(self, name: str, numbers: Mapping[str, int]) -> list[PoolSample]:
         if name == CLASSICAL:
-            defects = [r for r in self.train if not r.is_clean]
-            pool = self.project.pool(CLASSICAL)
-            seed = self.project.config.mix.seed
-            made = write_classical_pool(defects, numbers, pool, seed=seed)
-            return [PoolSample(pool, record) for record in made]
+            return pool_samples(
+                self.project, classical_copies(self.project, self.train, numbers, {})
+            )
         # as anybody would paste them: neither helped nor held back by rules on what they look like
         maker = self._pasting
         # nor by what people accepted; only a wrong name that they mended is not taught on purpose

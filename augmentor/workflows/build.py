@@ -17,8 +17,7 @@ from augmentor.records_io import load_records
 from augmentor.workflows.costs import spent
 from augmentor.workflows.decisions import hand_decisions
 from augmentor.workflows.generators import (
-    Maker,
-    fill_pool,
+    fill_pools,
     open_maker,
     training_examples,
 )
@@ -102,7 +101,14 @@ def build_dataset(project: Project, reporter: Reporter) -> Built:
         f"{plan.ratio:g} asks for {plan.synthetic} synthetic ones of {', '.join(project.shares)}"
     )
     standing = hand_decisions(project)
-    pools, fingerprints = _pools(project, plan, train, standing, reporter)
+    pools, fingerprints = fill_pools(
+        project,
+        plan.wanted,
+        train,
+        standing,
+        reporter,
+        lambda name: open_maker(project, name, reporter, train),
+    )
     mix = choose(plan, pools, standing, mix_config.seed)
     key = sha256_of(
         {
@@ -177,22 +183,6 @@ def choose(
 def pool_samples(project: Project, samples: Sequence[SyntheticDefect]) -> list[PoolSample]:
     """Each sample with the pool that its files lie in."""
     return [PoolSample(project.pool(sample.generator), sample) for sample in samples]
-
-
-def _pools(
-    project: Project,
-    plan: MixPlan,
-    train: Sequence[DefectExample],
-    standing: Mapping[str, Standing],
-    reporter: Reporter,
-) -> tuple[dict[str, list[SyntheticDefect]], dict[str, str]]:
-    pools, fingerprints = {}, {}
-    for name in dict.fromkeys(generator for generator, _ in plan.wanted):
-        maker: Maker = open_maker(project, name, reporter, train)
-        wanted = {c: n for (generator, c), n in plan.wanted.items() if generator == name}
-        pools[name] = fill_pool(project, maker, wanted, standing, reporter)
-        fingerprints[name] = maker.painter.fingerprint
-    return pools, fingerprints
 
 
 def _done(stamp: Path, key: str) -> bool:

@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from augmentor.allocator import keep_freed_memory
+from augmentor.classical import NAME as CLASSICAL
+from augmentor.classical import write_classical_pool
 from augmentor.decisions import Standing
 from augmentor.filters import apply_decisions, apply_rules
 from augmentor.records_io import load_records
@@ -22,7 +24,7 @@ from generator.baselines import BASELINES, make_baseline
 from generator.checkpoints import SHELF
 from generator.compositing import composite
 from generator.config import Recipe
-from generator.errors import CheckpointError, PoolError
+from generator.errors import CheckpointError, PoolError, RecipeError
 from generator.interface import Painter
 from generator.masks import DraftPlanner
 from generator.quality.agreement import judge
@@ -127,7 +129,15 @@ def open_maker(
         examples: the train split where it was read already; None reads it.
         as_anybody: as a user would do it who had no Augmentor: on any clean image, whatever
             `masks` says of backgrounds, and judged by the masks alone.
+
+    Raises:
+        RecipeError: there is no such generator, or it makes no samples on request.
     """
+    if name == CLASSICAL:
+        raise RecipeError(
+            "classical copies whole real images and makes nothing on request; have it in a mix: "
+            "augment build --generator copy-paste=0.5,classical=0.5"
+        )
     examples = training_examples(project) if examples is None else examples
     config = project.config
     settings = config.masks
@@ -295,6 +305,65 @@ def fill_pool(
             good += sum(r.verdict == "accepted" and r.class_name == class_name for r in made)
             reporter.progress(task, min(good, number), number)
     return decided(pool_of(project, maker))
+
+
+def fill_pools(
+    project: Project,
+    wanted: Mapping[tuple[str, str], int],
+    examples: Sequence[DefectExample],
+    standing: Mapping[str, Standing],
+    reporter: Reporter,
+    maker_of: Callable[[str], Maker],
+) -> tuple[dict[str, list[SyntheticDefect]], dict[str, str]]:
+    """The pools that a mix is chosen from, and what identifies each one's generator.
+
+    Args:
+        project: whose pools are filled.
+        wanted: number of accepted samples by generator and class.
+        examples: the train split.
+        standing: what people decided, by sample id.
+        reporter: told of the progress.
+        maker_of: opens a generator by name.
+
+    Returns:
+        Two mappings by generator: its whole pool, judged, and its fingerprint.
+    """
+    pools, fingerprints = {}, {}
+    for name in dict.fromkeys(generator for generator, _ in wanted):
+        numbers = {c: n for (generator, c), n in wanted.items() if generator == name}
+        if name == CLASSICAL:
+            pools[name] = classical_copies(project, examples, numbers, standing)
+            fingerprints[name] = CLASSICAL
+            continue
+        maker = maker_of(name)
+        pools[name] = fill_pool(project, maker, numbers, standing, reporter)
+        fingerprints[name] = maker.painter.fingerprint
+    return pools, fingerprints
+
+
+def classical_copies(
+    project: Project,
+    examples: Sequence[DefectExample],
+    wanted: Mapping[str, int],
+    standing: Mapping[str, Standing],
+) -> list[SyntheticDefect]:
+    """Albumentations' copies of real defect images: `wanted[class]` that nobody rejected, as far as
+    the limit of attempts allows. They carry real defects, so no rule judges them."""
+    defects = [example for example in examples if not example.is_clean]
+    limits = {c: math.ceil(n * project.config.mix.attempts) for c, n in wanted.items()}
+    numbers = dict(wanted)
+    while True:
+        made = write_classical_pool(
+            defects, numbers, project.pool(CLASSICAL), seed=project.config.mix.seed
+        )
+        made = apply_decisions(made, standing, project.config.classes)
+        good = Counter(r.class_name for r in made if r.verdict == "accepted")
+        more = {
+            c: min(numbers[c] + n - good[c], limits[c]) for c, n in wanted.items() if good[c] < n
+        }
+        if all(numbers[c] >= n for c, n in more.items()):
+            return made
+        numbers |= more
 
 
 def read_samples(project: Project, chosen: Iterable[tuple[str, str, str]]) -> list[SyntheticDefect]:

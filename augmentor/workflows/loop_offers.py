@@ -18,6 +18,7 @@ from sklearn.cluster import KMeans
 from augmentor.decisions import Standing
 from augmentor.items import PoolSample
 from augmentor.records_io import load_records
+from augmentor.workflows.arm_names import CLASSICAL
 from augmentor.workflows.arms import Arm, resolve_arms
 from augmentor.workflows.build import pool_samples
 from augmentor.workflows.decisions import logged_decisions
@@ -251,9 +252,9 @@ class Bench:
 
     @cached_property
     def makers(self) -> list[Maker]:
-        """Every generator of the sweep, opened."""
+        """Every generator of the sweep that can make what is asked for, opened."""
         parts = dict.fromkeys(part for name in self.generators for part in name.split("+"))
-        return [open_maker(self.project, part, self.reporter) for part in parts]
+        return [open_maker(self.project, p, self.reporter) for p in parts if p != CLASSICAL]
 
 
 def _asked_for(past: Round) -> list[Chosen]:

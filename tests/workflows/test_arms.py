@@ -12,6 +12,7 @@ from augmentor.cli.errors import EXIT_PROJECT, EXIT_USAGE
 from augmentor.errors import LeakError, ProjectError
 from augmentor.records_io import load_records
 from augmentor.workflows.arms import parse_arm, resolve_arms, write_arms_export
+from augmentor.workflows.generators import open_maker
 from augmentor.workflows.project import open_project
 from augmentor.workflows.reporting import Silent
 from generator.errors import RecipeError
@@ -36,7 +37,7 @@ def built(imported, tmp_path_factory):
 NAMES = (
     *("real", "real:2", "real:3", "real:9", "full", "mixed", "synthetic", "classical"),
     *("copy-paste", "mixed@0.2", "mixed@0.6", "mixed@1", "classical@0.2", "copy-paste@0.2"),
-    *("perlin+poisson-paste@0.5",),
+    *("perlin+poisson-paste@0.5", "classical+poisson-paste@0.5"),
 )
 
 
@@ -67,6 +68,7 @@ def defects_of(built, arm):
         ("classical@0.2", SHOTS, SHOTS // 4),
         ("copy-paste@0.2", SHOTS, SHOTS // 4),
         ("perlin+poisson-paste@0.5", SHOTS, SHOTS),
+        ("classical+poisson-paste@0.5", SHOTS, SHOTS),
     ],
 )
 def test_an_arm_has_the_numbers_that_its_name_says(built, arms, name, real, synthetic):
@@ -75,6 +77,16 @@ def test_an_arm_has_the_numbers_that_its_name_says(built, arms, name, real, synt
     assert set(counted[1].values()) == ({synthetic} if synthetic else set())
     assert len(counted[0]) in (0, CLASSES)
     assert len(counted[1]) in (0, CLASSES)
+
+
+def test_classical_copies_are_a_generator_in_company(built, arms):
+    made = Counter(s.record.generator for s in arms["classical+poisson-paste@0.5"].samples)
+    assert made == {"classical": SHOTS * CLASSES // 2, "poisson-paste": SHOTS * CLASSES // 2}
+
+
+def test_classical_copies_are_not_made_on_request(built):
+    with pytest.raises(RecipeError, match="have it in a mix: augment build --generator copy-paste"):
+        open_maker(built, "classical", Silent())
 
 
 def test_every_arm_has_the_same_clean_images(built, arms):
@@ -163,7 +175,7 @@ def test_a_sample_with_two_classes_is_refused(built, arms, tmp_path):
     "name",
     [
         *("reel", "real:0", "real:many", "real@0.5", "full@0.5", "mixed@0", "mixed@1.5"),
-        *("mixed@half", "mixed+perlin@0.5", "classical+perlin@0.5", "perlin", "perlin+@0.5"),
+        *("mixed@half", "mixed+perlin@0.5", "perlin", "perlin+@0.5"),
         *("perlin+perlin@0.5", "compact@4000", "@0.5", "", "mixed@nan"),
     ],
 )

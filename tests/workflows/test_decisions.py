@@ -71,6 +71,21 @@ def test_rejected_samples_leave_and_the_ratio_is_topped_up_again(fresh):
     assert set(mixed(fresh)) == set(before)
 
 
+def test_a_rejected_classical_copy_is_replaced_by_another(fresh):
+    here = ("--project", fresh)
+    build = (*BUILD[:-1], "copy-paste=0.5,classical=0.5", *here)
+    run(*build)
+    before = mixed(fresh)
+    made = Counter(m["generator"] for m in before.values())
+    assert made == {"copy-paste": 10, "classical": 10}
+    gone = sorted(i for i, m in before.items() if m["generator"] == "classical")[:2]
+    run("decisions", "add", "reject", *gone, *here)
+    run(*build)
+    after = mixed(fresh)
+    assert set(before) - set(after) == set(gone)
+    assert Counter(m["generator"] for m in after.values()) == made
+
+
 def test_an_accepted_sample_is_used_though_a_rule_rejects_it(fresh):
     here = ("--project", fresh)
     config = fresh / "augment.yaml"
