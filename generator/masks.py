@@ -82,7 +82,8 @@ class PlannerSettings(StrictModel):
         ge=0,
         le=1,
         description="share of the samples painted beside the defects of a real image of the class, "
-        "rather than on a clean one; where there is no clean image, all are painted like that",
+        "rather than on a clean one; where there is no clean image, all are painted on such "
+        "images, and large ones known by boxes may cover what is there",
     )
     background_candidates: int = Field(
         16,

@@ -171,6 +171,8 @@ def test_large_defects_cover_others_and_labels_keep_what_is_seen(tmp_path, write
     for k in range(40):
         draft = planner.plan(request(("scale", "stain")[k % 2], k))
         assert draft.one_box
+        # laid on itself nothing would be seen of it
+        assert draft.mask.mean() < 0.12 or draft.background.id != draft.mask_source_id
         left = list(draft.carried_instances)
         for before in draft.background.instances:
             share = seen(before.box_xyxy, draft.mask)
