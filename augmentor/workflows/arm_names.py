@@ -11,8 +11,8 @@ ARMS = (REAL, CLASSICAL, COPY_PASTE, MIXED)
 
 GRAMMAR = (
     "an arm is real, classical, copy-paste, mixed, synthetic, full, real:K (K real defect images "
-    "a class), or mixed@R, GENERATOR@R, GENERATOR+GENERATOR@R with a ratio R above 0 and up to 1, "
-    "classical standing for a generator too"
+    "a class), or mixed@R, GENERATOR@R, GENERATOR+GENERATOR@R (classical is one too) with a ratio "
+    "R above 0 and up to 1"
 )
 
 
