@@ -46,7 +46,8 @@ def composite(draft: Draft, painted: np.ndarray, *, feather_px: int = 3) -> Comp
     """Blend what was painted into the background, and derive the mask from the difference.
 
     Pixels farther than `feather_px` from `draft.mask` are bit-identical to the background; within
-    it the painted share falls linearly. A smooth offset between the painted crop and the
+    it the painted share falls linearly; with `draft.fade_px` it falls inside the mask instead, and
+    nothing outside changes. A smooth offset between the painted crop and the
     background, as seen outside the mask, is taken off first.
 
     Args:
@@ -85,8 +86,11 @@ def composite(draft: Draft, painted: np.ndarray, *, feather_px: int = 3) -> Comp
     even = raw - _offset(raw, away > feather_px)
     # only what lies within the feather is written at all: the rest stays bit-identical
     support = away <= feather_px
-    alpha = np.clip(1 - away / (feather_px + 1), 0, 1)[..., None]
-    mixed = np.clip(np.rint(below + alpha * even), 0, 255).astype(np.uint8)
+    alpha = np.clip(1 - away / (feather_px + 1), 0, 1)
+    if draft.fade_px > 0:
+        depth = cv2.distanceTransform(wanted.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        alpha = np.clip(depth / (draft.fade_px + 1), 0, 1)
+    mixed = np.clip(np.rint(below + alpha[..., None] * even), 0, 255).astype(np.uint8)
     image = draft.image.copy()
     image[y1:y2, x1:x2][support] = mixed[support]
 

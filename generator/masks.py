@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 from pydantic import Field, model_validator
 
 from generator.backgrounds import Backgrounds, Surface
+from generator.box_masks import rounded_box
 from generator.config import StrictModel
 from generator.crops import crop_window
 from generator.errors import ExampleError, PlacementError
@@ -31,12 +33,16 @@ from generator.shapes import (
 )
 from generator.warp import Warped, paste_pixels, warp_mask
 
-PLANNER_VERSION = 9
+PLANNER_VERSION = 10
 """Raised whenever the same request would lead to another draft."""
 
 COVERING_SHARE = 0.12
 """From this share of its image's area on, a defect that is known by its box may cover others, where
 no image is clean: beside them it would have to shrink to a size that it never has."""
+
+FADE_SHARE = 0.3
+"""How far a defect without a known outline fades in from its mask's rim, as a share of the mask's
+largest depth: there its texture goes over into the surface's, where a rim would show."""
 
 LIKE_RADIUS = 0.12
 """How near to the centre that a request asks for a mask may lie at first, as a share of the
@@ -343,6 +349,7 @@ class DraftPlanner:
             carried_instances=carried,
             context=context,
             one_box=model.instance.mask_kind != "exact",
+            fade_px=FADE_SHARE * _depth(mask) if lender and _no_outline(model) else 0.0,
         )
 
     def _whole_image(self, request: SampleRequest) -> Draft:
@@ -362,6 +369,18 @@ def _covers(model: RealShape) -> bool:
     """An exact mask covers others whole or not at all, for which there is hardly ever a place."""
     area = model.example.width * model.example.height
     return model.instance.mask_kind != "exact" and model.mask.size >= COVERING_SHARE * area
+
+
+def _no_outline(model: RealShape) -> bool:
+    """Whether nothing but the box is known of where a defect lies."""
+    height, width = model.mask.shape
+    rounded = rounded_box(width, height)
+    return model.instance.mask_kind != "exact" and bool(np.array_equal(model.mask, rounded))
+
+
+def _depth(mask: np.ndarray) -> float:
+    """Largest distance of a mask's pixel from its rim; the image's side is no rim."""
+    return float(cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, 3).max())
 
 
 def _mask_like(

@@ -207,6 +207,8 @@ class Draft:
             what the mask leaves of them.
         one_box: the class's defects are known by boxes, each drawn around all parts of one, so
             that the new one gets one box as well, whatever parts its mask has.
+        fade_px: how far inside the mask's rim what is painted fades in, pixels; above 0 where the
+            mask is a plain shape in a box and no outline of anything.
     """
 
     request: SampleRequest
@@ -222,3 +224,4 @@ class Draft:
     carried_instances: tuple[Instance, ...] = ()
     context: np.ndarray | None = None
     one_box: bool = False
+    fade_px: float = 0.0

@@ -125,6 +125,26 @@ def test_a_class_known_by_boxes_gets_one_box_whatever_parts_changed(pasted):
     assert whole.boxes_xyxy == ((xs.min(), ys.min(), xs.max() + 1, ys.max() + 1),)
 
 
+def test_without_an_outline_a_defect_fades_in_inside_its_mask(paster):
+    drafts = (
+        paster.plan(SampleRequest(class_name=c, index=0, seed=s))
+        for s in range(20)
+        for c in ("pit", "chip")
+    )
+    for draft in drafts:
+        below, wanted = crop(draft, draft.image).astype(int), crop(draft, draft.mask)
+        # the image's side is no rim, so a defect that touches it is not faded there
+        depth = ndimage.distance_transform_edt(np.pad(wanted, 1, "edge"))[1:-1, 1:-1]
+        painted = np.where(wanted[..., None], np.maximum(below - 60, 0), below).astype(np.uint8)
+        made = composite(dataclasses.replace(draft, fade_px=4.0), painted)
+        change = below - crop(draft, made.image).astype(int)
+        assert not change[~wanted].any()
+        full = below - painted.astype(int)
+        share = np.minimum(depth / 5, 1)[..., None]
+        inner = slice(2, -2), slice(2, -2)  # where the crop cuts the mask depths differ
+        assert np.abs(change - full * share)[inner].max() <= 2
+
+
 def test_one_box_a_part_and_none_for_crumbs():
     mask = np.zeros((60, 90), bool)
     mask[5:25, 10:40] = True

@@ -195,6 +195,40 @@ def test_large_defects_cover_others_and_labels_keep_what_is_seen(tmp_path, write
     assert gone > 2 and cut > 2
 
 
+def test_a_defect_fades_in_where_nothing_but_its_box_is_known(tmp_path, write, train):
+    """A texture as bright as its surface has no outline; a dark blot has one that GrabCut finds."""
+    rng, examples = np.random.default_rng(5), []
+    for k in range(6):
+        image = rng.normal(120, 4, (150, 200, 3)).clip(0, 255).astype(np.uint8)
+        mask = np.zeros((150, 200), bool)
+        if k % 2:
+            mask[20 + 12 * k : 80 + 12 * k, 10 + 20 * k : 90 + 20 * k] = True
+            name = "crazing"
+        else:
+            cv2.ellipse(
+                blot := np.zeros((150, 200), np.uint8),
+                (50 + 18 * k, 70),
+                (30, 18),
+                20,
+                0,
+                360,
+                1,
+                -1,
+            )
+            mask, name = blot > 0, "blot"
+            image[mask] = 30
+        examples.append(write(tmp_path, f"{name}{k}", image, [(name, mask)], boxes_only=True))
+    settings = PlannerSettings(real_share=1.0, recombine=0)
+    planner = DraftPlanner(examples, ("crazing", "blot"), settings)
+    for k in range(10):
+        draft = planner.plan(request("crazing", k))
+        depth = cv2.distanceTransform(draft.mask.view(np.uint8), cv2.DIST_L2, 3).max()
+        assert draft.fade_px == pytest.approx(0.3 * depth) and depth > 5
+        assert planner.plan(request("blot", k)).fade_px == 0
+    exact = DraftPlanner(train, CLASSES, settings)
+    assert {exact.plan(request(c, 0)).fade_px for c in CLASSES} == {0}
+
+
 def test_a_defect_with_an_exact_mask_is_covered_whole_or_not_at_all(tmp_path, write):
     examples = []
     for example in big(tmp_path, write, SMALL):
