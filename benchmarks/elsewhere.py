@@ -330,19 +330,20 @@ def table_of(out: Path, baseline: str) -> str:
     """The table of `benchmarks/splits.py` over everything that is finished.
 
     Raises:
-        SystemExit: one split was trained with several seeds, which that table can't hold.
+        SystemExit: there are several trainings of one split and arm, with other seeds or settings,
+            which that table can't hold.
     """
     from splits import closures, spreads, table
 
     found: dict[tuple[str, str], dict[int, Any]] = {}
-    seen: dict[tuple[str, str, str], int] = {}
+    seen: dict[tuple[str, str, str], str] = {}
     names: dict[str, int] = {}
     for result in _lines(out):
         split, task, arm = result["split"], result["task"], result["arm"]
-        if seen.setdefault((split, task, arm), result["seed"]) != result["seed"]:
+        if seen.setdefault((split, task, arm), result["key"]) != result["key"]:
             raise SystemExit(
-                f"error: {split} has several seeds of {task} {arm}, and the table has one a split; "
-                f"read them in {out / RESULTS}"
+                f"error: there are several trainings of {split}, {task} {arm}, and the table has "
+                f"one a split; give each set of settings its own --out, or read {out / RESULTS}"
             )
         number = names.setdefault(split, len(names))
         found.setdefault((task, arm), {})[number] = result["metrics"]

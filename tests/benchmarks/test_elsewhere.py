@@ -92,6 +92,10 @@ def test_results_are_those_of_the_export_and_nothing_is_trained_twice(export, bu
     assert len((tmp_path / RESULTS).read_text().splitlines()) == 2
     assert {p: p.stat().st_mtime_ns for p in results} == results
     assert "| localisation | mixed | image AP | test | 1 |" in table_of(tmp_path, "real")
+    with (tmp_path / RESULTS).open("a") as stream:
+        stream.write(json.dumps(lines[0] | {"key": "of other settings"}) + "\n")
+    with pytest.raises(SystemExit, match=r"several trainings of split-5, localisation real"):
+        table_of(tmp_path, "real")
 
 
 def test_time_is_kept_and_what_was_not_begun_is_said(bundle, tmp_path, capsys):
