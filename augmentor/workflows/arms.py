@@ -224,16 +224,14 @@ class _Resolver:
         return pool_samples(self.project, mix.samples)
 
     def _baseline(self, name: str, numbers: Mapping[str, int]) -> list[PoolSample]:
-        if name == CLASSICAL:
-            return pool_samples(
-                self.project, classical_copies(self.project, self.train, numbers, {})
-            )
-        # as anybody would paste them: neither helped nor held back by rules on what they look like
-        maker = self._pasting
+        # as anybody would make them: neither helped nor held back by rules on what they look like,
         # nor by what people accepted; only a wrong name that they mended is not taught on purpose
         decided = logged_decisions(self.project)
         mended = {k: v for k, v in decided.items() if v.class_name is not None}
-        pool_records = fill_pool(self.project, maker, numbers, mended, self.reporter)
+        if name == CLASSICAL:
+            pool_records = classical_copies(self.project, self.train, numbers, mended)
+        else:
+            pool_records = fill_pool(self.project, self._pasting, numbers, mended, self.reporter)
         # what a person asked for in the review has no part in it either
         accepted = [r for r in pool_records if r.verdict == "accepted" and not r.origin]
         taken = [

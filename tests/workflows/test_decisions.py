@@ -9,7 +9,10 @@ from helpers import augment
 
 from augmentor.cli.errors import EXIT_DATA
 from augmentor.decisions import LOG, read_decisions
+from augmentor.workflows.arms import resolve_arms, write_arms_export
 from augmentor.workflows.decisions import APP_TAG
+from augmentor.workflows.project import open_project
+from augmentor.workflows.reporting import Silent
 
 BUILD = ("build", "--ratio", "0.5", "--generator", "copy-paste")
 
@@ -84,6 +87,24 @@ def test_a_rejected_classical_copy_is_replaced_by_another(fresh):
     after = mixed(fresh)
     assert set(before) - set(after) == set(gone)
     assert Counter(m["generator"] for m in after.values()) == made
+
+
+def test_a_renamed_classical_copy_has_one_name_in_every_arm(fresh):
+    here = ("--project", fresh)
+    build = (*BUILD[:-1], "copy-paste=0.5,classical=0.5", *here)
+    run(*build)
+    moved = next(
+        i for i, m in mixed(fresh).items() if (m["generator"], m["class"]) == ("classical", "pit")
+    )
+    run("decisions", "add", "relabel", moved, "--class", "stain", *here)
+    run(*build)
+    project = open_project(fresh)
+    arms = resolve_arms(project, ["mixed", "classical"], Silent())
+    for arm in arms.values():
+        names = {s.record.id: s.record.class_name for s in arm.samples}
+        assert names.get(moved, "stain") == "stain"
+        assert set(Counter(names.values()).values()) == {4}
+    write_arms_export(project, fresh / "export", arms)
 
 
 def test_an_accepted_sample_is_used_though_a_rule_rejects_it(fresh):
