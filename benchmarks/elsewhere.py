@@ -34,10 +34,11 @@ from typing import Any
 
 import cv2
 import numpy as np
-import yaml
+from gain import Lines, options
 from PIL import Image
 
-ROOT = Path(__file__).parents[1]
+from downstream.files import write_atomic
+
 FILES = "files"
 """Folder of a bundle that holds every picture and mask once, named by its content."""
 
@@ -92,13 +93,11 @@ def main() -> None:
     if given.command == "pack":
         pack(given.homes, given.to, given.px, _words(given.tasks), _words(given.arms))
     elif given.command == "run":
-        words = (word.partition("=") for word in given.set)
-        options = {key: yaml.safe_load(value) for key, _, value in words}
         jobs = jobs_of(
             given.bundle,
             given.out,
             _words(given.tasks),
-            options | {"measure": "val" if given.val else "val+test"},
+            options(given.set) | {"measure": "val" if given.val else "val+test"},
             arms=_words(given.arms),
             splits=_words(given.splits),
             seeds=[int(seed) for seed in _words(given.seeds)],
@@ -124,8 +123,6 @@ def pack(
     Raises:
         SystemExit: the tasks don't go together, or the bundle is of another size.
     """
-    from gain import Lines
-
     from augmentor.workflows.arms import resolve_arms, write_arms_export
     from augmentor.workflows.project import open_project
 
@@ -213,7 +210,7 @@ def _keep(bundle: Path, image: Image.Image) -> str:
     name = hashlib.sha256(stream.getvalue()).hexdigest()
     path = bundle / FILES / name
     if not path.is_file():
-        path.write_bytes(stream.getvalue())
+        write_atomic(path, lambda temporary: temporary.write_bytes(stream.getvalue()))
     return name
 
 
