@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeVar
 
 from augmentor.errors import LeakError, RatioError
+from augmentor.evenness import evenly, most_lent, most_of_one
 from augmentor.items import PoolSample, check_classes
 from generator.records import GOOD, DefectExample, SyntheticDefect
 
 __all__ = [
     "Balance",
+    "Lopsided",
     "Mix",
     "MixPlan",
     "MixRow",
@@ -21,6 +23,7 @@ __all__ = [
     "plan_mix",
     "proportional",
     "select",
+    "uneven",
 ]
 
 K = TypeVar("K", bound=Hashable)
@@ -66,6 +69,19 @@ class MixRow(NamedTuple):
     synthetic: int
     total: int
     missing: int
+
+
+class Lopsided(NamedTuple):
+    """One real image (`image`, its id) lent `lent` of a generator's `total` samples of a class that
+    has `images` real ones, where at most `most` would be even."""
+
+    generator: str
+    class_name: str
+    image: str
+    lent: int
+    total: int
+    images: int
+    most: int
 
 
 @dataclass(frozen=True)
@@ -182,9 +198,11 @@ def select(
     rejected_ids: frozenset[str] = frozenset(),
     preferred_ids: frozenset[str] = frozenset(),
 ) -> Mix:
-    """Choose accepted samples for a plan: preferred ones, then the lowest running numbers.
+    """Choose accepted samples for a plan: preferred ones, then the lowest running numbers, and
+    what comes after a real image's largest share only where nothing else is left.
 
-    The order doesn't depend on the seed, so a pool that grew keeps every earlier choice.
+    The order doesn't depend on the seed, so a pool that grew keeps every earlier choice that was
+    an even one.
 
     Args:
         plan: what is wanted.
@@ -204,12 +222,29 @@ def select(
         taken: list[SyntheticDefect] = []
         for name in plan.classes:
             wanted = plan.wanted.get((generator, name), 0)
-            of_class = [s for s in usable if s.class_name == name][:wanted]
+            most = most_of_one(wanted, plan.available[name])
+            of_class = [s for s in usable if s.class_name == name]
+            even = {s.id for s in evenly(of_class, most, preferred_ids)[:wanted]}
+            of_class = [s for s in of_class if s.id in even]
             taken.extend(of_class)
             if len(of_class) < wanted:
                 shortfall[generator, name] = wanted - len(of_class)
         chosen[generator] = tuple(taken)
     return Mix(plan, seed, chosen, shortfall)
+
+
+def uneven(mix: Mix) -> list[Lopsided]:
+    """Where one real image lent more of a class's samples than its largest share."""
+    found = []
+    for generator, samples in mix.chosen.items():
+        for name in mix.plan.classes:
+            of_class = [s for s in samples if s.class_name == name]
+            images = mix.plan.available[name]
+            most = most_of_one(mix.plan.wanted.get((generator, name), 0), images)
+            image, lent = most_lent(of_class)
+            if lent > most:
+                found.append(Lopsided(generator, name, image, lent, len(of_class), images, most))
+    return found
 
 
 def mixed_records(records: Iterable[DefectExample], plan: MixPlan) -> list[DefectExample]:

@@ -1,6 +1,7 @@
 """Mask proposals: what shape, on which background, at which place; all from one seed."""
 
 from collections.abc import Sequence
+from itertools import groupby
 
 import cv2
 import numpy as np
@@ -33,7 +34,7 @@ from generator.shapes import (
 )
 from generator.warp import Warped, paste_pixels, warp_mask
 
-PLANNER_VERSION = 10
+PLANNER_VERSION = 11
 """Raised whenever the same request would lead to another draft."""
 
 COVERING_SHARE = 0.12
@@ -136,12 +137,19 @@ class _ClassShapes:
             sides |= shape.site.sides
         self.sides = frozenset(sides)
         self.inside = tuple(s for s in shapes if not s.site.touches)
+        grouped = groupby(self.shapes, key=lambda shape: shape.example.id)
+        self.by_image = tuple(tuple(group) for _, group in grouped)
 
     def like(self, source_id: str) -> tuple[RealShape, ...]:
         """The shapes that a mask source stands for: those of a real image, or of a kind; all,
         where there is none any more."""
         kept = [s for s in self.shapes if source_id in (s.example.id, f"procedural:{s.kind}")]
         return tuple(kept) or self.shapes
+
+    def dealt(self, number: int) -> tuple[RealShape, ...]:
+        """The shapes of one image: running numbers deal the class's images out in turn, so that
+        none lends more because it holds more instances, fits in more places, or by chance."""
+        return self.by_image[number % len(self.by_image)]
 
 
 class DraftPlanner:
@@ -248,7 +256,10 @@ class DraftPlanner:
         `late` is the share of the tries already spent: the later, the smaller the shapes.
         """
         like = request.like
-        shapes = known.shapes if like is None else known.like(like.mask_source_id)
+        if like is not None:
+            shapes = known.like(like.mask_source_id)
+        else:  # what has found no place in half of the tries leaves its turn to any other
+            shapes = known.dealt(request.index) if late < 0.5 else known.shapes
         model = shapes[int(rng.integers(len(shapes)))]
         if like is None:
             mask, lender, sources = self._draw_mask(model, known, rng)

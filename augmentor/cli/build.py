@@ -70,7 +70,7 @@ def show(console: Console, summary: dict[str, Any]) -> None:
                 * bool(by_hand["elsewhere"])
             )
         )
-    for line in summary["short"]:
+    for line in [*summary["short"], *summary["uneven"]]:
         console.warn(line)
     console.text(f"Dataset:  {summary['export']}   FiftyOne: {summary['fiftyone']}")
     console.text(f"Pictures: {summary['sheet']}")

@@ -44,7 +44,7 @@ from augmentor.workflows.arm_names import (
     ArmName,
     parse_arm,
 )
-from augmentor.workflows.build import STAMP, choose, pool_samples
+from augmentor.workflows.build import STAMP, choose, lopsided, pool_samples
 from augmentor.workflows.decisions import hand_decisions, logged_decisions
 from augmentor.workflows.generators import (
     Maker,
@@ -184,8 +184,9 @@ class _Resolver:
                 numbers[class_name] += number
             samples = self._baseline(asked.parts[0], numbers)
             return Arm(real, tuple(samples), self._short(asked.name, plan.synthetic, samples))
-        samples = self._mix(plan)
-        return Arm(real, tuple(samples), self._short(asked.name, plan.synthetic, samples))
+        samples, notes = self._mix(plan)
+        short = self._short(asked.name, plan.synthetic, samples)
+        return Arm(real, tuple(samples), (*short, *(f"{asked.name}: {note}" for note in notes)))
 
     def _named(self, name: str) -> Arm:
         if name == REAL:
@@ -216,12 +217,14 @@ class _Resolver:
         balance = self._mixing.get("balance", config.mix.balance)
         return plan_mix(self.train, ratio, classes=config.classes, balance=balance, shares=shares)
 
-    def _mix(self, plan: MixPlan) -> list[PoolSample]:
+    def _mix(self, plan: MixPlan) -> tuple[list[PoolSample], list[str]]:
+        """Samples for a plan, and a sentence for each class that one image lent too much of."""
         pools, _ = fill_pools(
             self.project, plan.wanted, self.train, self._standing, self.reporter, self._maker
         )
         mix = choose(plan, pools, self._standing, self.project.config.mix.seed)
-        return pool_samples(self.project, mix.samples)
+        names = {record.id: record.source_path.name for record in self.train}
+        return pool_samples(self.project, mix.samples), lopsided(mix, names)
 
     def _baseline(self, name: str, numbers: Mapping[str, int]) -> list[PoolSample]:
         # as anybody would make them: neither helped nor held back by rules on what they look like,

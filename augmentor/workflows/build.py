@@ -12,7 +12,15 @@ from augmentor.errors import ProjectError
 from augmentor.exporters import write_training_export
 from augmentor.filters import HAND, count_decisions, count_rejections
 from augmentor.items import PoolSample
-from augmentor.mixing import Mix, MixPlan, check_sources, mixed_records, plan_mix, select
+from augmentor.mixing import (
+    Mix,
+    MixPlan,
+    check_sources,
+    mixed_records,
+    plan_mix,
+    select,
+    uneven,
+)
 from augmentor.records_io import load_records
 from augmentor.workflows.costs import spent
 from augmentor.workflows.decisions import hand_decisions
@@ -147,7 +155,8 @@ def write_dataset(
         LeakError: a sample's sources touch val, test or reserve.
     """
     check_sources(mix.samples, records)
-    summary = _summary(project, mix, pools, standing)
+    names = {record.id: record.source_path.name for record in records}
+    summary = _summary(project, mix, pools, standing, names)
     stamp = project.dataset / STAMP
     if _done(stamp, key) and fiftyone_io.dataset_exists(project.mixed_name):
         return Built(project.dataset, {**summary, "unchanged": True})
@@ -206,7 +215,7 @@ def _write(
         records=kept,
         samples=samples,
         arms=None,
-        notes=summary["short"],
+        notes=[*summary["short"], *summary["uneven"]],
     )
     _sheet(project, records, samples)
 
@@ -250,6 +259,7 @@ def _summary(
     mix: Mix,
     pools: Mapping[str, Sequence[SyntheticDefect]],
     standing: Mapping[str, Standing],
+    names: Mapping[str, str],
 ) -> dict[str, Any]:
     rejections = {name: count_rejections(pool) for name, pool in pools.items()}
     short = [
@@ -278,10 +288,27 @@ def _summary(
         "decisions": count_decisions([r for pool in pools.values() for r in pool], standing),
         "scored_by": sorted({r.scored_by for p in pools.values() for r in p if r.scored_by}),
         "short": short,
+        "uneven": lopsided(mix, names),
         "export": str(project.dataset),
         "fiftyone": project.mixed_name,
         "sheet": str(project.dataset / "sheet.png"),
     }
+
+
+def lopsided(mix: Mix, names: Mapping[str, str]) -> list[str]:
+    """A sentence for each class that one real image lent too many samples of.
+
+    Args:
+        mix: what was chosen.
+        names: of the real images' files, by id.
+    """
+    return [
+        f"{one.lent} of {one.total} samples of {one.class_name!r} by {one.generator} come from one "
+        f"real image, {names[one.image]}, of {one.images} (at most {one.most} would be even): see "
+        "what the rules remove of the others with `augment filters report`, loosen `filters` or "
+        "raise `mix.attempts` in augment.yaml, or ask for a lower --ratio."
+        for one in uneven(mix)
+    ]
 
 
 def _reasons(pool: Sequence[SyntheticDefect], class_name: str) -> str:

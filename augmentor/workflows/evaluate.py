@@ -124,4 +124,5 @@ def report_extras(project: Project) -> dict[str, Any]:
 def _notes(project: Project) -> list[str]:
     """What the build had to say about the dataset."""
     stamp = project.dataset / STAMP
-    return list(json.loads(stamp.read_text())["summary"]["short"]) if stamp.is_file() else []
+    summary = json.loads(stamp.read_text())["summary"] if stamp.is_file() else {}
+    return [*summary.get("short", []), *summary.get("uneven", [])]

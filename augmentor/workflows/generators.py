@@ -12,6 +12,7 @@ from augmentor.allocator import keep_freed_memory
 from augmentor.classical import NAME as CLASSICAL
 from augmentor.classical import write_classical_pool
 from augmentor.decisions import Standing
+from augmentor.evenness import count_even, most_of_one
 from augmentor.filters import apply_decisions, apply_rules
 from augmentor.records_io import load_records
 from augmentor.splits import check_no_leak
@@ -265,7 +266,8 @@ def fill_pool(
     standing: Mapping[str, Standing],
     reporter: Reporter,
 ) -> list[SyntheticDefect]:
-    """Sample until `wanted[class]` samples of each class are accepted, or the limit of attempts.
+    """Sample until `wanted[class]` samples of each class are accepted, none of its real images
+    having lent more than its largest share of them, or the limit of attempts.
 
     Whole blocks are made, always at the same places of the running numbers, so that a run that was
     killed and repeated ends with the same files as one that was not.
@@ -289,21 +291,24 @@ def fill_pool(
 
     block = maker.painter.batch_size
     held = pool_of(project, maker) if standing else []
-    moved = Counter(
-        now.class_name
+    moved = [
+        now
         for before, now in zip(held, decided(held), strict=True)
         if now.verdict == "accepted" and now.class_name != before.class_name
-    )
+    ]
+    images = Counter(example.label for example in maker.planner.examples)
     for class_name, number in wanted.items():
-        task, good = f"Sampling {maker.name} {class_name}", moved[class_name]
+        task, most = f"Sampling {maker.name} {class_name}", most_of_one(number, images[class_name])
+        good = [record for record in moved if record.class_name == class_name]
         limit = max(block, math.ceil(number * project.config.mix.attempts))
         for start in range(0, limit, block):
-            if good >= number:
+            if (even := count_even(good, most)) >= number:
                 break
+            reporter.progress(task, even, number)
             requests = requests_for(project, maker, class_name, range(start, start + block))
             made = decided(sample(project, maker, requests, lambda record: None))
-            good += sum(r.verdict == "accepted" and r.class_name == class_name for r in made)
-            reporter.progress(task, min(good, number), number)
+            good += [r for r in made if r.verdict == "accepted" and r.class_name == class_name]
+        reporter.progress(task, min(len(good), number), number)
     return decided(pool_of(project, maker))
 
 

@@ -227,7 +227,7 @@ class Worker(threading.Thread):
         if one.kind == "rebuild":
             self._tell("Rebuilding the mix", 0, 1)
             built = build_dataset(with_mix(project, ratio=one.ratio), self)
-            for line in built.summary["short"]:
+            for line in [*built.summary["short"], *built.summary["uneven"]]:
                 self.warn(line)
             # what came in anew has no place in the order of review yet
             fiftyone_io.prepare_views(self._dataset, project.config.classes)

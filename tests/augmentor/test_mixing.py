@@ -3,7 +3,7 @@ import math
 import pytest
 
 from augmentor.errors import LeakError, RatioError, SourceError
-from augmentor.mixing import MixPlan, check_sources, mixed_records, plan_mix, select
+from augmentor.mixing import MixPlan, check_sources, mixed_records, plan_mix, select, uneven
 from generator.records import GOOD, DefectExample, SyntheticDefect
 
 CLASSES = ("pit", "scratch", "stain")
@@ -218,3 +218,42 @@ def test_a_planted_leak_is_refused(change, where):
     check_sources([synthetic(0, "pit")], records)
     with pytest.raises(LeakError, match=rf"compact-pit-1.*{where}.*delete pool/compact"):
         check_sources([synthetic(0, "pit"), synthetic(1, "pit", **change)], records)
+
+
+def lent(index: int, image: int, **changes) -> SyntheticDefect:
+    return synthetic(index, "pit", mask_source_id=f"{image:016x}", **changes)
+
+
+def test_one_real_image_lends_no_more_than_its_largest_share_while_others_can():
+    made = plan(0.5, "natural", pit=4, scratch=4)
+    # of four wanted, two of one image at most: image 0 lent the first four that were accepted
+    pool = [*(lent(k, 0) for k in range(4)), lent(4, 1), lent(5, 2)]
+    mix = select(made, {"compact": pool}, seed=0)
+    assert [s.index for s in mix.samples] == [0, 1, 4, 5]
+    assert uneven(mix) == []
+    # a pool that grew keeps that
+    assert select(made, {"compact": [*pool, lent(6, 3)]}, seed=0).samples == mix.samples
+
+
+def test_a_class_is_filled_up_from_one_image_where_no_other_is_left_and_that_is_said():
+    made = plan(0.5, "natural", pit=4, scratch=4)
+    mix = select(made, {"compact": [lent(k, k == 5) for k in range(6)]}, seed=0)
+    assert [s.index for s in mix.samples] == [0, 1, 2, 5]
+    (found,) = uneven(mix)
+    assert (found.class_name, found.image, found.lent) == ("pit", f"{0:016x}", 3)
+    assert (found.total, found.images, found.most) == (4, 4, 2)
+
+
+def test_what_a_person_accepted_stays_whatever_there_is_of_its_image():
+    made = plan(0.5, "natural", pit=4, scratch=4)
+    liked = frozenset(f"compact-pit-{k}" for k in (3, 4, 5))
+    pool = [lent(k, 0) for k in range(6)] + [lent(6, 1)]
+    mix = select(made, {"compact": pool}, seed=0, preferred_ids=liked)
+    assert {s.index for s in mix.samples} == {3, 4, 5, 6}
+
+
+def test_shapes_that_no_image_lent_are_not_bounded():
+    made = plan(0.5, "natural", pit=4, scratch=4)
+    mix = select(made, {"compact": [synthetic(k, "pit") for k in range(6)]}, seed=0)
+    assert [s.index for s in mix.samples] == [0, 1, 2, 3]
+    assert uneven(mix) == []

@@ -5,10 +5,12 @@ import shutil
 from collections import Counter
 
 import pytest
+import yaml
 from helpers import augment
 
 from augmentor.cli.errors import EXIT_DATA
 from augmentor.decisions import LOG, read_decisions
+from augmentor.records_io import load_records
 from augmentor.workflows.arms import resolve_arms, write_arms_export
 from augmentor.workflows.decisions import APP_TAG
 from augmentor.workflows.project import open_project
@@ -72,6 +74,34 @@ def test_rejected_samples_leave_and_the_ratio_is_topped_up_again(fresh):
     run("decisions", "add", "undo", *gone, *here)
     run(*BUILD, *here)
     assert set(mixed(fresh)) == set(before)
+
+
+def test_where_one_image_lent_all_that_is_left_more_are_made_and_else_it_is_said(fresh):
+    here = ("--project", fresh)
+    run("sample", "-n", "12", "--class", "pit", "--generator", "copy-paste", *here)
+    pits = {i: r for i, r in pool(fresh).items() if r["class_name"] == "pit"}
+    assert len(pits) == 16  # as many as may be tried for four
+    lenders = Counter(record["mask_source_id"] for record in pits.values())
+    assert sorted(lenders.values()) == [4, 4, 4, 4]
+    left = min(lenders)
+    run(
+        *("decisions", "add", "reject", "--reason", "blurred"),
+        *(i for i, record in pits.items() if record["mask_source_id"] != left),
+        *here,
+    )
+    output = " ".join(run(*BUILD, *here).split())
+    name = next(e.source_path.name for e in load_records(fresh / "data") if e.id == left)
+    assert f"4 of 4 samples of 'pit' by copy-paste come from one real image, {name}, of 4" in output
+    notes = json.loads((fresh / "dataset" / "export.json").read_text())["notes"]
+    assert any("come from one real image" in note for note in notes)
+
+    config = yaml.safe_load((fresh / "augment.yaml").read_text())
+    config["mix"] = {**config.get("mix", {}), "attempts": 10.0}
+    (fresh / "augment.yaml").write_text(yaml.safe_dump(config))
+    assert "come from one real image" not in run(*BUILD, *here)
+    made = [pool(fresh)[i] for i, m in mixed(fresh).items() if m["class"] == "pit"]
+    assert len(made) == 4
+    assert max(Counter(record["mask_source_id"] for record in made).values()) == 2
 
 
 def test_a_rejected_classical_copy_is_replaced_by_another(fresh):
