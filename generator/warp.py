@@ -8,6 +8,7 @@ import numpy as np
 from generator.records import Box
 
 GAIN_RANGE = (0.6, 1.7)
+WHITE = 255.0
 HALO_PX = 4
 """How far outside the mask a defect's own surroundings are carried along, pixels: people draw their
 masks inside a defect's soft edge, and a defect cut there would teach that masks are wider than what
@@ -184,7 +185,11 @@ def paste_pixels(
 
 
 def _match_light(carried: np.ndarray, below: np.ndarray, ring: np.ndarray) -> np.ndarray:
-    """Multiply `carried` by the smooth ratio of the two surfaces' brightness on the ring."""
+    """Multiply `carried` by the smooth ratio of the two surfaces' brightness on the ring.
+
+    Where that makes it brighter, what is paler than its own surface is seen from white instead,
+    whose distance is multiplied: from black, a pale defect on a brighter surface would burn out.
+    """
     if ring.sum() < 8:
         return carried
     # one light for all channels: a defect keeps its own colour against the surface's
@@ -202,9 +207,19 @@ def _match_light(carried: np.ndarray, below: np.ndarray, ring: np.ndarray) -> np
     local = small / weight[..., None]
     ratio = np.clip((local[..., 1] + 4) / (local[..., 0] + 4), *GAIN_RANGE)
     rest = local[..., 1] - ratio * local[..., 0]
-    gain = cv2.resize(
-        np.stack([ratio, rest], axis=-1).astype(np.float32),
-        (ring.shape[1], ring.shape[0]),
-        interpolation=cv2.INTER_LINEAR,
+    ratio, rest, own = np.moveaxis(
+        cv2.resize(
+            np.stack([ratio, rest, local[..., 0]], axis=-1).astype(np.float32),
+            (ring.shape[1], ring.shape[0]),
+            interpolation=cv2.INTER_LINEAR,
+        ),
+        -1,
+        0,
     )
-    return np.asarray(carried * gain[..., :1] + gain[..., 1:])
+    pixel = carried.mean(axis=2)
+    lit, surface = ratio * pixel + rest, ratio * own + rest
+    from_white = WHITE - (WHITE - pixel) * (WHITE - surface) / np.maximum(WHITE - own, 1)
+    pale = (pixel > own) & (surface > own)
+    # all channels alike, so that no hue changes
+    keep = np.where(pale, from_white / np.maximum(lit, 1), 1)
+    return np.asarray((carried * ratio[..., None] + rest[..., None]) * keep[..., None])

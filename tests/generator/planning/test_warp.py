@@ -24,24 +24,28 @@ def stain(reach: float) -> np.ndarray:
     return np.repeat((SURFACE - 80 * depth).astype(np.uint8)[..., None], 3, axis=2)
 
 
-def pasted(source: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The disc pasted 3 px to the right on a surface as bright as its own, and its mask there."""
+def pasted(
+    source: np.ndarray, surface: tuple[float, ...] = (SURFACE,) * 3
+) -> tuple[np.ndarray, np.ndarray]:
+    """The disc pasted 3 px to the right on a surface, by default one as bright as its own, and its
+    mask there. The paste is (SIDE, SIDE, 3) int."""
     y, x = np.mgrid[:SIDE, :SIDE]
     disc = np.hypot(x - 32, y - 32) <= 8
     box = (24, 24, 41, 41)
     pose = Pose(np.eye(2), (32.0, 32.0), (35.0, 32.0))
     warped = warp_mask(disc[24:41, 24:41], box, (SIDE, SIDE), pose, (SIDE, SIDE))
-    target = np.full((SIDE, SIDE, 3), SURFACE, np.uint8)
+    target = np.full((SIDE, SIDE, 3), surface, np.uint8)
     paste, _ = paste_pixels(warped, source, disc, target)
     mask = np.zeros((SIDE, SIDE), bool)
     left, top = warped.origin_xy
     mask[top : top + warped.mask.shape[0], left : left + warped.mask.shape[1]] = warped.mask
-    return paste[..., 0].astype(int), mask
+    return paste.astype(int), mask
 
 
 def test_a_mask_is_filled_to_its_rim():
     source = stain(reach=0.01)
     found, mask = pasted(source)
+    found = found[..., 0]
     assert mask.sum() == (np.roll(source[..., 0], 3, axis=1) < 100).sum()
     assert (found[mask] < 75).all()
 
@@ -49,6 +53,7 @@ def test_a_mask_is_filled_to_its_rim():
 def test_the_soft_edge_comes_along_and_fades():
     source = stain(reach=5)
     found, mask = pasted(source)
+    found = found[..., 0]
     away = ndimage.distance_transform_edt(~mask)
     beside = (away > 0) & (away < WHOLE_PX)
     own = np.roll(source[..., 0].astype(int), 3, axis=1)
@@ -57,6 +62,36 @@ def test_the_soft_edge_comes_along_and_fades():
     fading = (away > WHOLE_PX + 0.5) & (away < HALO_PX)
     assert (found > own)[fading].all() and (found < SURFACE)[fading].all()
     assert (found[away > HALO_PX + 1] == SURFACE).all()
+
+
+def spotted(surface: tuple[float, ...], spots: tuple[float, float]) -> np.ndarray:
+    """A surface with a disc of radius 8, whose left half is `spots[0]` times as bright as the
+    surface and whose right half `spots[1]` times."""
+    y, x = np.mgrid[:SIDE, :SIDE]
+    factor = np.where(x < 32, *spots)
+    factor = np.where(np.hypot(x - 32, y - 32) <= 8, factor, 1.0)
+    return (factor[..., None] * surface).round().astype(np.uint8)
+
+
+def test_light_is_matched_from_black_for_what_is_dark_and_from_white_for_what_is_pale():
+    found, mask = pasted(spotted((100.0,) * 3, (0.5, 1.8)), (160.0,) * 3)
+    left, right = found[32, 31, 0], found[32, 39, 0]
+    assert mask[32, 31] and mask[32, 39]
+    assert left == pytest.approx(80, abs=2)  # 50 on 100 is 80 on 160
+    # 75 below white on 155 below it is 46 on 95 below it; from black it were 288
+    assert right == pytest.approx(255 - 46, abs=2)
+    # towards a darker surface there is room: both from black
+    found, _ = pasted(spotted((130.0,) * 3, (0.5, 1.8)), (100.0,) * 3)
+    assert found[32, 31, 0] == pytest.approx(50, abs=2)
+    assert found[32, 39, 0] == pytest.approx(180, abs=2)
+
+
+def test_a_pale_defect_keeps_its_hue():
+    brown = np.array((90.0, 60.0, 30.0))
+    found, _ = pasted(spotted(tuple(brown), (0.5, 1.8)), tuple(brown * 1.5))
+    for x in (31, 39):
+        assert found[32, x] / found[32, x].sum() == pytest.approx(brown / brown.sum(), abs=0.01)
+    assert found[32, 39].max() < 255
 
 
 def test_a_defect_stays_as_sharp_as_its_surface():
