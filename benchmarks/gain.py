@@ -172,7 +172,7 @@ def study(
         save_project,
     )
     from downstream.config import ExperimentConfig
-    from generator.masks import PlannerSettings
+    from generator.planner_settings import PlannerSettings
 
     dataset, reporter = DATASETS[name], Lines()
     if not (home / FILE_NAME).is_file():

@@ -1,20 +1,19 @@
 """Mask proposals: what shape, on which background, at which place; all from one seed."""
 
 from collections.abc import Sequence
-from itertools import groupby
 
 import cv2
 import numpy as np
-from pydantic import Field, model_validator
 
 from generator.backgrounds import Backgrounds, Surface
 from generator.box_masks import rounded_box
-from generator.config import StrictModel
+from generator.class_shapes import ClassShapes, class_shapes, draw_mask, mask_like
 from generator.crops import crop_window
 from generator.errors import ExampleError, PlacementError
 from generator.files import sha256_of
 from generator.images import ExampleReader
-from generator.placement import admissible, box_of, ground_of, site_of
+from generator.placement import admissible, box_of
+from generator.planner_settings import PlannerSettings
 from generator.poses import draw_pose
 from generator.records import (
     DefectExample,
@@ -24,14 +23,7 @@ from generator.records import (
     MaskKind,
     SampleRequest,
 )
-from generator.shapes import (
-    Orientation,
-    RealShape,
-    blend_outlines,
-    measure,
-    orientation_of,
-    procedural_mask,
-)
+from generator.shapes import RealShape
 from generator.warp import Warped, paste_pixels, warp_mask
 
 PLANNER_VERSION = 11
@@ -48,108 +40,6 @@ largest depth: there its texture goes over into the surface's, where a rim would
 LIKE_RADIUS = 0.12
 """How near to the centre that a request asks for a mask may lie at first, as a share of the
 background's sides; the more tries are spent, the farther."""
-
-
-class PlannerSettings(StrictModel):
-    """How masks are proposed and placed."""
-
-    real_share: float = Field(
-        0.7, ge=0, le=1, description="share of shapes taken from real masks, not procedural ones"
-    )
-    recombine: float = Field(
-        0.25, ge=0, le=1, description="share of the real shapes that are blended with a second one"
-    )
-    invented_most_px: int = Field(
-        96,
-        ge=0,
-        description="longer side up to which a defect's shape may be replaced by a procedural or "
-        "recombined one, pixels; a larger one keeps its own, as only real texture fills it well",
-    )
-    least_scale: float = Field(0.7, gt=0, le=1, description="least size relative to the real one")
-    most_scale: float = Field(1.4, ge=1, le=4, description="largest size relative to the real one")
-    least_fit_scale: float = Field(
-        0.25, gt=0, le=1, description="how far a shape may shrink to fit a small background"
-    )
-    flip: bool = Field(True, description="mirror shapes where the class's orientation allows it")
-    most_rotation_deg: float = Field(
-        180, ge=0, le=180, description="bound on rotation; an oriented class turns less by itself"
-    )
-    elastic: float = Field(
-        0.04, ge=0, le=0.2, description="bending, as a share of the square root of the area"
-    )
-    clearance_px: int = Field(
-        6, ge=4, le=64, description="least distance to defects that are already there, pixels"
-    )
-    crop_factor: float = Field(
-        1.4, ge=1, le=4, description="side of the painted window by the defect's longer side"
-    )
-    least_px: int = Field(64, ge=16, le=1024, description="least side of that window, pixels")
-    own_share: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="share of the samples painted beside the defects of a real image of the class, "
-        "rather than on a clean one; where there is no clean image, all are painted on such "
-        "images, and large ones known by boxes may cover what is there",
-    )
-    background_candidates: int = Field(
-        16,
-        ge=1,
-        le=1024,
-        description="clean images drawn for each sample, at most a quarter of all (defect images "
-        "where none is clean); the one whose surface looks most like the one that the shape comes "
-        "from is painted on, so 1 is any",
-    )
-    least_region_px: int = Field(
-        96, ge=16, description="least side of a defect-free region used as background, pixels"
-    )
-    tries: int = Field(40, ge=1, le=1000, description="places tried before giving up")
-    most_instances: int = Field(
-        400, ge=1, description="real shapes kept a class; more are thinned out evenly"
-    )
-    crumb_share: float = Field(
-        0.05,
-        ge=0,
-        lt=1,
-        description="instances below this share of their class's median area (specks of an "
-        "annotation) lend no shape; they stay labels of their own image",
-    )
-    cache_mb: int = Field(512, ge=1, description="memory for decoded images, MiB")
-
-    @model_validator(mode="after")
-    def _check(self) -> "PlannerSettings":
-        if self.least_fit_scale > self.least_scale:
-            raise ValueError(
-                f"least_fit_scale ({self.least_fit_scale}) must not exceed least_scale "
-                f"({self.least_scale})"
-            )
-        return self
-
-
-class _ClassShapes:
-    """The real shapes of one class and how they lie."""
-
-    def __init__(self, shapes: Sequence[RealShape]) -> None:
-        self.shapes = tuple(shapes)
-        self.orientation: Orientation = orientation_of(shapes)
-        sides: set[str] = set()
-        for shape in shapes:
-            sides |= shape.site.sides
-        self.sides = frozenset(sides)
-        self.inside = tuple(s for s in shapes if not s.site.touches)
-        grouped = groupby(self.shapes, key=lambda shape: shape.example.id)
-        self.by_image = tuple(tuple(group) for _, group in grouped)
-
-    def like(self, source_id: str) -> tuple[RealShape, ...]:
-        """The shapes that a mask source stands for: those of a real image, or of a kind; all,
-        where there is none any more."""
-        kept = [s for s in self.shapes if source_id in (s.example.id, f"procedural:{s.kind}")]
-        return tuple(kept) or self.shapes
-
-    def dealt(self, number: int) -> tuple[RealShape, ...]:
-        """The shapes of one image: running numbers deal the class's images out in turn, so that
-        none lends more because it holds more instances, fits in more places, or by chance."""
-        return self.by_image[number % len(self.by_image)]
 
 
 class DraftPlanner:
@@ -198,7 +88,7 @@ class DraftPlanner:
             settings.own_share,
             settings.background_candidates,
         )
-        self._shapes: dict[str, _ClassShapes | None] = {}
+        self._shapes: dict[str, ClassShapes | None] = {}
 
     def plan(self, request: SampleRequest) -> Draft:
         """Plan one sample; the same request always gives the same draft.
@@ -222,7 +112,7 @@ class DraftPlanner:
             "more clean images."
         )
 
-    def _class_shapes(self, name: str) -> _ClassShapes | None:
+    def _class_shapes(self, name: str) -> ClassShapes | None:
         if name not in self._shapes:
             if name not in self.classes:
                 raise ExampleError(
@@ -233,23 +123,11 @@ class DraftPlanner:
                 raise ExampleError(
                     f"Class {name!r} has no training example; import more images of it."
                 )
-            kept = found[:: -(-len(found) // self.settings.most_instances)] if found else []
-            measured = []
-            for example, instance in kept:
-                mask = self.reader.mask(example, instance)
-                site = site_of(instance.box_xyxy, mask, ground_of(self.reader.foreground(example)))
-                x1, y1, x2, y2 = instance.box_xyxy
-                pixels = self.reader.image(example)[y1:y2, x1:x2]
-                measured.append(measure(example, instance, mask, site, pixels))
-            if measured:
-                areas = np.array([shape.mask.sum() for shape in measured])
-                least = self.settings.crumb_share * float(np.median(areas))
-                measured = [s for s, a in zip(measured, areas, strict=True) if a >= least]
-            self._shapes[name] = _ClassShapes(measured) if measured else None
+            self._shapes[name] = class_shapes(found, self.reader, self.settings)
         return self._shapes[name]
 
     def _attempt(
-        self, request: SampleRequest, known: _ClassShapes, rng: np.random.Generator, late: float
+        self, request: SampleRequest, known: ClassShapes, rng: np.random.Generator, late: float
     ) -> Draft | None:
         """One shape, one background, one place; None where they don't go together.
 
@@ -262,9 +140,9 @@ class DraftPlanner:
             shapes = known.dealt(request.index) if late < 0.5 else known.shapes
         model = shapes[int(rng.integers(len(shapes)))]
         if like is None:
-            mask, lender, sources = self._draw_mask(model, known, rng)
+            mask, lender, sources = draw_mask(model, known, self.settings, rng)
         else:
-            mask, lender, sources = _mask_like(model, like, rng)
+            mask, lender, sources = mask_like(model, like, rng)
         surface = self._backgrounds.draw(
             rng,
             self.settings.least_region_px,
@@ -297,26 +175,6 @@ class DraftPlanner:
         if carried is None:
             return None
         return self._draft(request, model, lender, sources, surface, warped, mask, carried)
-
-    def _draw_mask(
-        self, model: RealShape, known: _ClassShapes, rng: np.random.Generator
-    ) -> tuple[np.ndarray, str | None, set[str]]:
-        """Mask of the model's box size, who lent it (None: procedural), and every source."""
-        if max(model.mask.shape) > self.settings.invented_most_px:
-            return model.mask, model.example.id, {model.example.id}
-        if rng.random() >= self.settings.real_share:
-            return procedural_mask(model, rng), None, set()
-        sources = {model.example.id}
-        if rng.random() >= self.settings.recombine or len(known.shapes) < 2:
-            return model.mask, model.example.id, sources
-        alike = [s for s in known.shapes if s is not model and s.site.sides == model.site.sides]
-        if not alike:
-            return model.mask, model.example.id, sources
-        other = alike[int(rng.integers(len(alike)))]
-        blended = blend_outlines(model.mask, other.mask, float(rng.uniform(0.3, 0.7)))
-        if blended is not model.mask:
-            sources.add(other.example.id)
-        return blended, model.example.id, sources
 
     def _draft(
         self,
@@ -392,15 +250,6 @@ def _no_outline(model: RealShape) -> bool:
 def _depth(mask: np.ndarray) -> float:
     """Largest distance of a mask's pixel from its rim; the image's side is no rim."""
     return float(cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, 3).max())
-
-
-def _mask_like(
-    model: RealShape, like: Likeness, rng: np.random.Generator
-) -> tuple[np.ndarray, str | None, set[str]]:
-    """As `_draw_mask`, with a real shape for a real one and a procedural for a procedural."""
-    if like.mask_source_id.startswith("procedural:"):
-        return procedural_mask(model, rng), None, set()
-    return model.mask, model.example.id, {model.example.id}
 
 
 def _distance(warped: Warped, surface: Surface, like: Likeness) -> float:

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
+from generator.class_shapes import ClassShapes
 from generator.placement import (
     AxisSite,
     Ground,
@@ -14,7 +14,8 @@ from generator.placement import (
     side_normal,
     site_for_frame,
 )
-from generator.shapes import Orientation, RealShape, axis_distance
+from generator.planner_settings import PlannerSettings
+from generator.shapes import RealShape, axis_distance
 from generator.warp import Pose
 
 LARGE_SHARE = 0.35
@@ -33,32 +34,6 @@ is not bent at all."""
 SPAN_RANGE = (0.3, 3.0)
 
 
-class Variation(Protocol):
-    """The settings that are used here; see `generator.masks.PlannerSettings`."""
-
-    @property
-    def least_scale(self) -> float: ...
-    @property
-    def most_scale(self) -> float: ...
-    @property
-    def least_fit_scale(self) -> float: ...
-    @property
-    def flip(self) -> bool: ...
-    @property
-    def most_rotation_deg(self) -> float: ...
-    @property
-    def elastic(self) -> float: ...
-
-
-class ClassShapes(Protocol):
-    """What is known of a class."""
-
-    shapes: tuple[RealShape, ...]
-    inside: tuple[RealShape, ...]
-    orientation: Orientation
-    sides: frozenset[str]
-
-
 @dataclass(frozen=True)
 class DrawnPose:
     """A pose, the area's factor that it has, and whether the shape must stay off all edges."""
@@ -72,7 +47,7 @@ def draw_pose(
     model: RealShape,
     known: ClassShapes,
     ground: Ground,
-    settings: Variation,
+    settings: PlannerSettings,
     rng: np.random.Generator,
     late: float,
 ) -> DrawnPose:
@@ -108,7 +83,7 @@ def _on_frame(
     model: RealShape,
     known: ClassShapes,
     ground: Ground,
-    settings: Variation,
+    settings: PlannerSettings,
     rng: np.random.Generator,
     scale: float,
     late: float,
@@ -211,7 +186,7 @@ def _source_anchor(
 
 
 def _symmetry(
-    model: RealShape, known: ClassShapes, settings: Variation, rng: np.random.Generator
+    model: RealShape, known: ClassShapes, settings: PlannerSettings, rng: np.random.Generator
 ) -> np.ndarray:
     """One of the eight symmetries of the square, such that the class still looks like itself."""
     allowed = []
@@ -224,7 +199,7 @@ def _symmetry(
 
 
 def _keeps_class(
-    matrix: np.ndarray, model: RealShape, known: ClassShapes, settings: Variation
+    matrix: np.ndarray, model: RealShape, known: ClassShapes, settings: PlannerSettings
 ) -> bool:
     identity = bool((matrix == np.eye(2)).all())
     if identity:
@@ -278,7 +253,7 @@ def _rotation(angle: float) -> np.ndarray:
 
 
 def _jitter(
-    model: RealShape, known: ClassShapes, settings: Variation, rng: np.random.Generator
+    model: RealShape, known: ClassShapes, settings: PlannerSettings, rng: np.random.Generator
 ) -> float:
     """A rotation on top of the symmetry, radians."""
     bound = np.deg2rad(settings.most_rotation_deg)
@@ -302,7 +277,7 @@ def _on_part(
     model: RealShape,
     known: ClassShapes,
     ground: Ground,
-    settings: Variation,
+    settings: PlannerSettings,
     rng: np.random.Generator,
     scale: float,
 ) -> tuple[np.ndarray, tuple[float, float], tuple[float, float]]:

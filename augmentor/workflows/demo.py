@@ -10,7 +10,7 @@ from augmentor.workflows.importing import Imported, import_project
 from augmentor.workflows.project import Project, SourceConfig, SplitConfig, save_project
 from augmentor.workflows.reporting import Reporter
 from downstream.config import ExperimentConfig
-from generator.masks import PlannerSettings
+from generator.planner_settings import PlannerSettings
 
 RECIPE = "compact-quick"
 SHOTS = 12

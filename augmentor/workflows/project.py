@@ -15,7 +15,7 @@ from augmentor.protocols import FEW_SHOT, Protocol
 from downstream.config import ExperimentConfig
 from generator.config import StrictModel, load_yaml, parse
 from generator.files import write_text
-from generator.masks import PlannerSettings
+from generator.planner_settings import PlannerSettings
 
 FILE_NAME = "augment.yaml"
 

@@ -15,8 +15,9 @@ from generator.backbones import dit
 from generator.conditioning.conditions import Conditions, null_id
 from generator.config import Recipe, load_recipe
 from generator.errors import RecipeError, WeightsError
-from generator.masks import DraftPlanner, PlannerSettings
+from generator.masks import DraftPlanner
 from generator.painting import guided
+from generator.planner_settings import PlannerSettings
 from generator.sampling import load_painter, make_request
 from generator.training import train
 

@@ -17,7 +17,8 @@ from generator.checkpoints import load_weights
 from generator.config import Recipe, load_recipe, recipe_names
 from generator.data import CropData
 from generator.files import read_lines, sha256_of_file
-from generator.masks import DraftPlanner, PlannerSettings
+from generator.masks import DraftPlanner
+from generator.planner_settings import PlannerSettings
 from generator.preview import preview_grid
 from generator.sampling import load_painter, make_request
 from generator.training import train

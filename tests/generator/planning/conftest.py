@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from generator.masks import DraftPlanner, PlannerSettings
+from generator.masks import DraftPlanner
+from generator.planner_settings import PlannerSettings
 from generator.records import Box, DefectExample, Draft, Instance, SampleRequest
 
 CLASSES = ("pit", "crack", "chip")

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from generator.masks import LIKE_RADIUS, DraftPlanner, PlannerSettings
+from generator.masks import LIKE_RADIUS, DraftPlanner
+from generator.planner_settings import PlannerSettings
 from generator.records import Likeness, SampleRequest
 from generator.sampling import sample_id
 

@@ -8,7 +8,8 @@ import pytest
 
 from generator.baselines import make_baseline
 from generator.compositing import composite
-from generator.masks import DraftPlanner, PlannerSettings
+from generator.masks import DraftPlanner
+from generator.planner_settings import PlannerSettings
 from generator.quality.agreement import MaskRules, judge
 from generator.records import SampleRequest
 

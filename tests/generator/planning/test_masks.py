@@ -7,7 +7,8 @@ import pytest
 from generator.backgrounds import Backgrounds
 from generator.errors import ExampleError, PlacementError
 from generator.images import ExampleReader
-from generator.masks import DraftPlanner, PlannerSettings
+from generator.masks import DraftPlanner
+from generator.planner_settings import PlannerSettings
 from generator.records import DefectExample, Draft, SampleRequest
 from generator.warp import HALO_PX
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from generator.masks import DraftPlanner, PlannerSettings
+from generator.masks import DraftPlanner
+from generator.planner_settings import PlannerSettings
 from generator.poses import GRAIN, LARGE_SHARE, draw_pose
 from generator.shapes import Orientation
 from generator.warp import HALO_PX, WHOLE_PX, Pose, paste_pixels, warp_mask

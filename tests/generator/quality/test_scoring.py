@@ -9,7 +9,8 @@ import pytest
 from generator.baselines import make_baseline
 from generator.compositing import composite
 from generator.errors import PoolError
-from generator.masks import DraftPlanner, PlannerSettings
+from generator.masks import DraftPlanner
+from generator.planner_settings import PlannerSettings
 from generator.quality.agreement import MaskRules, judge
 from generator.quality.scoring import (
     SCORES,
