@@ -42,7 +42,8 @@ def main() -> None:
 def _run(root: Path, number: int, naive: int) -> None:
     from augmentor.exporters import write_training_export
     from augmentor.fiftyone_io import PoolSample, connect, register_mix
-    from augmentor.mixing import check_sources, mixed_records, plan_mix, select
+    from augmentor.mix_plan import plan_mix
+    from augmentor.mixing import check_sources, mixed_records, select
 
     records = _records(root, max(1, number // 4))
     pool = _pool(root / "pool", number, records)

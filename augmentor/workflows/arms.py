@@ -30,7 +30,8 @@ from augmentor.decisions import Standing
 from augmentor.errors import ProjectError
 from augmentor.exporters import write_training_export
 from augmentor.items import PoolSample
-from augmentor.mixing import MixPlan, check_sources, plan_mix
+from augmentor.mix_plan import MixPlan, plan_mix
+from augmentor.mixing import check_sources
 from augmentor.records_io import load_records
 from augmentor.splits import shot_order
 from augmentor.workflows.arm_names import (

@@ -12,15 +12,8 @@ from augmentor.errors import ProjectError
 from augmentor.exporters import write_training_export
 from augmentor.filters import HAND, count_decisions, count_rejections
 from augmentor.items import PoolSample
-from augmentor.mixing import (
-    Mix,
-    MixPlan,
-    check_sources,
-    mixed_records,
-    plan_mix,
-    select,
-    uneven,
-)
+from augmentor.mix_plan import MixPlan, plan_mix
+from augmentor.mixing import Mix, check_sources, mixed_records, select, uneven
 from augmentor.records_io import load_records
 from augmentor.workflows.costs import spent
 from augmentor.workflows.decisions import hand_decisions

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from augmentor.decisions import now
-from augmentor.mixing import Mix, plan_mix
+from augmentor.mix_plan import plan_mix
+from augmentor.mixing import Mix
 from augmentor.workflows.arms import COPY_PASTE, MIXED, REAL
 from augmentor.workflows.build import with_mix, write_dataset
 from augmentor.workflows.decisions import logged_decisions

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from augmentor.mixing import proportional
+from augmentor.mix_plan import proportional
 from augmentor.workflows.loop_state import Round, TrialLine
 from downstream.verdict import LEARNED_MAP50
 

@@ -3,7 +3,8 @@ import math
 import pytest
 
 from augmentor.errors import LeakError, RatioError, SourceError
-from augmentor.mixing import MixPlan, check_sources, mixed_records, plan_mix, select, uneven
+from augmentor.mix_plan import MixPlan, plan_mix
+from augmentor.mixing import check_sources, mixed_records, select, uneven
 from generator.records import GOOD, DefectExample, SyntheticDefect
 
 CLASSES = ("pit", "scratch", "stain")
