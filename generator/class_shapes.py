@@ -77,9 +77,19 @@ def class_shapes(
         measured.append(measure(example, instance, mask, site, pixels))
     if not measured:
         return None
-    areas = np.array([shape.mask.sum() for shape in measured])
+    areas = [int(shape.mask.sum()) for shape in measured]
     least = settings.crumb_share * float(np.median(areas))
-    return ClassShapes([s for s, a in zip(measured, areas, strict=True) if a >= least])
+    largest: dict[str, int] = {}
+    for shape, area in zip(measured, areas, strict=True):
+        largest[shape.example.id] = max(area, largest.get(shape.example.id, 0))
+    # the largest of its image is what the image was labelled for, however small
+    return ClassShapes(
+        [
+            shape
+            for shape, area in zip(measured, areas, strict=True)
+            if area >= least or area == largest[shape.example.id]
+        ]
+    )
 
 
 def draw_mask(

@@ -66,8 +66,8 @@ class PlannerSettings(StrictModel):
         0.05,
         ge=0,
         lt=1,
-        description="instances below this share of their class's median area (specks of an "
-        "annotation) lend no shape; they stay labels of their own image",
+        description="instances below this share of their class's median area, beside a larger one "
+        "in their image (specks of an annotation), lend no shape; they stay labels of their image",
     )
     cache_mb: int = Field(512, ge=1, description="memory for decoded images, MiB")
 

@@ -454,3 +454,29 @@ def test_running_numbers_deal_the_images_of_a_class_out_in_turn(train, write):
         count = len(set(lenders))
         assert count == (5 if name == "pit" else 4)
         assert lenders[:count] == lenders[count:]
+
+
+def test_a_speck_beside_a_defect_lends_no_shape_and_a_small_defect_does(train, write):
+    folder = train[0].image_path.parent / "specks"
+    image = np.full((160, 240, 3), 130, np.uint8)
+    image[:, ::3] += 2
+
+    def disc(x: int, radius: int) -> tuple[str, np.ndarray]:
+        mask = np.zeros((160, 240), np.uint8)
+        cv2.circle(mask, (x, 80), radius, 1, cv2.FILLED)
+        return "hole", mask > 0
+
+    both = write(folder, "both", image, [disc(60, 30), disc(180, 2)])
+    large = write(folder, "large", image + 1, [disc(120, 28)])
+    small = write(folder, "small", image + 2, [disc(120, 3)])
+    planner = DraftPlanner(
+        [e for e in train if e.is_clean] + [both, large, small],
+        ("hole",),
+        PlannerSettings(real_share=1.0, recombine=0, invented_most_px=0),
+    )
+    drafts = [planner.plan(request("hole", k)) for k in range(9)]
+    areas = {
+        e.id: [d.mask.sum() for d in drafts if d.mask_source_id == e.id] for e in planner.examples
+    }
+    assert [len(areas[e.id]) for e in (both, large, small)] == [3, 3, 3]
+    assert max(areas[small.id]) < 100 < 500 < min(areas[both.id])
