@@ -22,7 +22,7 @@ from augmentor.workflows.decisions import hand_decisions, logged_decisions
 from augmentor.workflows.evaluate import evaluation_config
 from augmentor.workflows.loop_end import Looped, finish, read_again
 from augmentor.workflows.loop_offers import Bench
-from augmentor.workflows.loop_rules import MARGIN, is_learned, reason_to_stop, winner
+from augmentor.workflows.loop_rules import MARGIN, blind_spots, is_learned, reason_to_stop, winner
 from augmentor.workflows.loop_state import (
     FOLDER,
     START,
@@ -242,6 +242,8 @@ def _close(book: Book, budget: Budget, reporter: Reporter) -> None:
             f"No detector has learned to detect ({TITLES[metric]} on val stays near 0), so nothing "
             "can be chosen: train longer, with augment loop --restart --steps N."
         )
+    elif stopped:
+        stopped = f"{stopped} {blind_spots(rounds)}".strip()
     reporter.say(f"{'Round ' + str(current.number) if current.number else 'Sweep'}: {said}")
     book.put(rounds=rounds, stopped=stopped)
 

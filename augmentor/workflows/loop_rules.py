@@ -71,6 +71,19 @@ def reason_to_stop(rounds: Sequence[Round]) -> str:
     return ""
 
 
+def blind_spots(rounds: Sequence[Round]) -> str:
+    """A sentence on the classes of which the last look at val found no defect at all, as such a
+    training can hardly tell one mix from another; empty where there is none."""
+    last = [past.needs for past in rounds if past.needs][-1:]
+    blind = [line.class_name for needs in last for line in needs if line.defects and not line.found]
+    if not blind:
+        return ""
+    return (
+        f"Nothing on val was found of {', '.join(blind)}, so the trainings may be too short to "
+        "tell mixes apart: augment loop --restart --steps N trains longer."
+    )
+
+
 def needs_of(defects: Iterable[tuple[Cell, float]]) -> dict[Cell, float]:
     """How much each kind of defect is needed.
 

@@ -13,6 +13,7 @@ from augmentor.workflows.loop_rules import (
     MARGIN,
     Cell,
     apportion,
+    blind_spots,
     is_learned,
     is_quiet,
     least_needed,
@@ -26,6 +27,7 @@ from augmentor.workflows.loop_state import (
     START,
     Book,
     Budget,
+    NeedLine,
     Offer,
     Round,
     State,
@@ -97,6 +99,28 @@ def test_two_quiet_rounds_in_a_row_stop_the_loop():
     assert not reason_to_stop([sweep, round_of(1, sure), round_of(2, unsure)])
     said = reason_to_stop([sweep, round_of(1, sure), round_of(2, unsure), round_of(3, unsure)])
     assert "val can't tell whether more would be gained" in said
+
+
+def test_classes_of_which_nothing_is_found_are_named_with_what_to_do():
+    def line(name: str, found: float, defects: int = 6) -> NeedLine:
+        thirds = (0.0, 0.0, defects - found)
+        rest = {"confused": 0.0, "missed": defects - found}
+        rest |= dict.fromkeys(("size", "contrast", "place"), thirds)
+        return NeedLine(class_name=name, defects=defects, found=found, **rest)
+
+    def looked(number: int, *lines: NeedLine) -> Round:
+        return round_of(number).model_copy(update={"needs": lines})
+
+    blind = looked(1, line("pit", 0.5), line("crack", 0), line("fray", 0), line("stain", 0, 0))
+    said = blind_spots([round_of(0), blind])
+    assert said.startswith("Nothing on val was found of crack, fray, so")
+    assert said.endswith("augment loop --restart --steps N trains longer.")
+    seeing = looked(2, line("pit", 0.5), line("crack", 0.5))
+    assert not blind_spots([round_of(0), blind, seeing])  # the last look counts
+    assert blind_spots([round_of(0), looked(1, line("crack", 0))]).startswith(
+        "Nothing on val was found of crack, so"
+    )
+    assert not blind_spots([round_of(0)])
 
 
 def book_of(folder: Path, **more: Any) -> Book:
