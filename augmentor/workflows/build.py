@@ -297,9 +297,9 @@ def lopsided(mix: Mix, names: Mapping[str, str]) -> list[str]:
     """
     return [
         f"{one.lent} of {one.total} samples of {one.class_name!r} by {one.generator} come from one "
-        f"real image, {names[one.image]}, of {one.images} (at most {one.most} would be even): see "
-        "what the rules remove of the others with `augment filters report`, loosen `filters` or "
-        "raise `mix.attempts` in augment.yaml, or ask for a lower --ratio."
+        f"real image, {names.get(one.image, one.image)}, of {one.images} (at most {one.most} "
+        "would be even): see what the rules remove of the others with `augment filters report`, "
+        "loosen `filters` or raise `mix.attempts` in augment.yaml, or ask for a lower --ratio."
         for one in uneven(mix)
     ]
 
