@@ -19,17 +19,14 @@ def most_of_one(wanted: int, images: int) -> int:
     return max(1, math.ceil(EVENNESS * wanted / images)) if images else wanted
 
 
-def lender(sample: SyntheticDefect) -> str | None:
-    """The real image whose defect a sample's is shaped after; None where none lent its shape."""
-    source = sample.mask_source_id
-    return None if source is None or source.startswith("procedural:") else source
+def count_even(lent: Counter[str | None], most: int) -> int:
+    """How many samples can be taken with at most `most` of one real image.
 
-
-def count_even(samples: Sequence[SyntheticDefect], most: int) -> int:
-    """How many of `samples` can be taken with at most `most` of one real image."""
-    lent = Counter(map(lender, samples))
-    free = lent.pop(None, 0)
-    return free + sum(min(number, most) for number in lent.values())
+    Args:
+        lent: samples by the real image that lent their shape; None: those that none lent.
+        most: as of `most_of_one`.
+    """
+    return sum(n if image is None else min(n, most) for image, n in lent.items())
 
 
 def evenly(
@@ -46,14 +43,14 @@ def evenly(
     first: list[SyntheticDefect] = []
     last: list[SyntheticDefect] = []
     for sample in samples:
-        source = lender(sample)
-        over = source is not None and lent[source] >= most and sample.id not in keep
+        image = sample.lender
+        over = image is not None and lent[image] >= most and sample.id not in keep
         (last if over else first).append(sample)
-        lent[source] += 1
+        lent[image] += 1
     return [*first, *last]
 
 
 def most_lent(samples: Sequence[SyntheticDefect]) -> tuple[str, int]:
     """The real image that lent most of `samples`, and how many; an empty name and 0 for none."""
-    lent = Counter(source for source in map(lender, samples) if source is not None)
+    lent = Counter(sample.lender for sample in samples if sample.lender is not None)
     return lent.most_common(1)[0] if lent else ("", 0)

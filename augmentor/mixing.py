@@ -9,7 +9,7 @@ from augmentor.errors import LeakError
 from augmentor.evenness import evenly, most_lent, most_of_one
 from augmentor.items import PoolSample
 from augmentor.mix_plan import MixPlan
-from generator.records import GOOD, DefectExample, SyntheticDefect
+from generator.records import GOOD, PROCEDURAL, DefectExample, SyntheticDefect
 
 
 class MixRow(NamedTuple):
@@ -171,7 +171,7 @@ def check_sources(
 def _sources(sample: SyntheticDefect) -> list[str]:
     """Every real image that the manifest names, in whatever role."""
     named = [*sample.source_ids, sample.background_id, sample.mask_source_id]
-    real = [s for s in named if s is not None and not s.startswith("procedural:")]
+    real = [s for s in named if s is not None and not s.startswith(PROCEDURAL)]
     return list(dict.fromkeys(real))
 
 

@@ -227,8 +227,7 @@ def _folds(labelled: Sequence[Labelled], seed: int) -> np.ndarray:
 
 
 def _source(record: SyntheticDefect) -> str:
-    source = record.mask_source_id
-    return record.id if source is None or source.startswith("procedural:") else source
+    return record.lender or record.id
 
 
 def _rejects(table: np.ndarray, thresholds: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 from generator.images import ExampleReader
 from generator.placement import ground_of, site_of
 from generator.planner_settings import PlannerSettings
-from generator.records import DefectExample, Instance, Likeness
+from generator.records import PROCEDURAL, DefectExample, Instance, Likeness
 from generator.shapes import (
     Orientation,
     RealShape,
@@ -46,7 +46,7 @@ class ClassShapes:
     def like(self, source_id: str) -> tuple[RealShape, ...]:
         """The shapes that a mask source stands for: those of a real image, or of a kind; all,
         where there is none any more."""
-        kept = [s for s in self.shapes if source_id in (s.example.id, f"procedural:{s.kind}")]
+        kept = [s for s in self.shapes if source_id in (s.example.id, f"{PROCEDURAL}{s.kind}")]
         return tuple(kept) or self.shapes
 
     def dealt(self, number: int) -> tuple[RealShape, ...]:
@@ -117,6 +117,6 @@ def mask_like(
     model: RealShape, like: Likeness, rng: np.random.Generator
 ) -> tuple[np.ndarray, str | None, set[str]]:
     """As `draw_mask`, with a real shape for a real one and a procedural for a procedural."""
-    if like.mask_source_id.startswith("procedural:"):
+    if like.mask_source_id.startswith(PROCEDURAL):
         return procedural_mask(model, rng), None, set()
     return model.mask, model.example.id, {model.example.id}

@@ -16,6 +16,7 @@ from generator.placement import admissible, box_of
 from generator.planner_settings import PlannerSettings
 from generator.poses import draw_pose
 from generator.records import (
+    PROCEDURAL,
     DefectExample,
     Draft,
     Instance,
@@ -210,7 +211,7 @@ class DraftPlanner:
                 factor=self.settings.crop_factor,
                 least_px=self.settings.least_px,
             ),
-            mask_source_id=lender or f"procedural:{model.kind}",
+            mask_source_id=lender or f"{PROCEDURAL}{model.kind}",
             mask_kind="approximate" if kind == "none" else kind,
             paste=paste,
             source_ids=tuple(sorted(sources | {surface.example.id})),

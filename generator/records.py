@@ -19,6 +19,9 @@ Split = Literal["train", "val", "test", "reserve"]
 MaskKind = Literal["exact", "approximate", "none"]
 Box = tuple[int, int, int, int]
 
+PROCEDURAL = "procedural:"
+"""What a mask source begins with that is a kind of shape and no real image."""
+
 GOOD = "good"
 """The label of an image without any defect. Never a defect class."""
 
@@ -182,6 +185,12 @@ class SyntheticDefect(Record):
     scored_by: str = ""
     like: Likeness | None = None
     origin: str = ""
+
+    @property
+    def lender(self) -> str | None:
+        """The real image that lent the mask its shape; None where none did."""
+        source = self.mask_source_id
+        return None if source is None or source.startswith(PROCEDURAL) else source
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,8 @@ def build(
 
 def show(console: Console, summary: dict[str, Any]) -> None:
     """Print what a build led to."""
+    from augmentor.workflows.build import remarks
+
     if summary["unchanged"]:
         console.say("Nothing to do: built from these samples with these settings before.")
     console.table(
@@ -70,7 +72,7 @@ def show(console: Console, summary: dict[str, Any]) -> None:
                 * bool(by_hand["elsewhere"])
             )
         )
-    for line in [*summary["short"], *summary["uneven"]]:
+    for line in remarks(summary):
         console.warn(line)
     console.text(f"Dataset:  {summary['export']}   FiftyOne: {summary['fiftyone']}")
     console.text(f"Pictures: {summary['sheet']}")

@@ -10,6 +10,7 @@ from augmentor.decisions import Standing
 from augmentor.fiftyone_io.connection import connect, database_errors
 from augmentor.fiftyone_io.register import load
 from augmentor.fiftyone_io.schema import ACCEPTED, ID, REJECTED, declare_review
+from generator.records import PROCEDURAL
 
 _MIRRORED = frozenset({ACCEPTED, REJECTED})
 
@@ -105,7 +106,7 @@ def with_sources(name: str, sample_ids: Sequence[str]) -> tuple[list[str], int]:
 
 
 def _is_image(key: str | None) -> bool:
-    return bool(key) and not str(key).startswith("procedural:")
+    return bool(key) and not str(key).startswith(PROCEDURAL)
 
 
 def _review(held: Standing | None, made_as: str | None) -> dict[str, str | None]:

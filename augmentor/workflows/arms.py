@@ -224,8 +224,7 @@ class _Resolver:
             self.project, plan.wanted, self.train, self._standing, self.reporter, self._maker
         )
         mix = choose(plan, pools, self._standing, self.project.config.mix.seed)
-        names = {record.id: record.source_path.name for record in self.train}
-        return pool_samples(self.project, mix.samples), lopsided(mix, names)
+        return pool_samples(self.project, mix.samples), lopsided(mix, self.train)
 
     def _baseline(self, name: str, numbers: Mapping[str, int]) -> list[PoolSample]:
         # as anybody would make them: neither helped nor held back by rules on what they look like,

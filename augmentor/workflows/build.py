@@ -148,8 +148,7 @@ def write_dataset(
         LeakError: a sample's sources touch val, test or reserve.
     """
     check_sources(mix.samples, records)
-    names = {record.id: record.source_path.name for record in records}
-    summary = _summary(project, mix, pools, standing, names)
+    summary = _summary(project, mix, pools, standing, records)
     stamp = project.dataset / STAMP
     if _done(stamp, key) and fiftyone_io.dataset_exists(project.mixed_name):
         return Built(project.dataset, {**summary, "unchanged": True})
@@ -208,7 +207,7 @@ def _write(
         records=kept,
         samples=samples,
         arms=None,
-        notes=[*summary["short"], *summary["uneven"]],
+        notes=remarks(summary),
     )
     _sheet(project, records, samples)
 
@@ -252,7 +251,7 @@ def _summary(
     mix: Mix,
     pools: Mapping[str, Sequence[SyntheticDefect]],
     standing: Mapping[str, Standing],
-    names: Mapping[str, str],
+    records: Sequence[DefectExample],
 ) -> dict[str, Any]:
     rejections = {name: count_rejections(pool) for name, pool in pools.items()}
     short = [
@@ -281,20 +280,26 @@ def _summary(
         "decisions": count_decisions([r for pool in pools.values() for r in pool], standing),
         "scored_by": sorted({r.scored_by for p in pools.values() for r in p if r.scored_by}),
         "short": short,
-        "uneven": lopsided(mix, names),
+        "uneven": lopsided(mix, records),
         "export": str(project.dataset),
         "fiftyone": project.mixed_name,
         "sheet": str(project.dataset / "sheet.png"),
     }
 
 
-def lopsided(mix: Mix, names: Mapping[str, str]) -> list[str]:
+def remarks(summary: Mapping[str, Any]) -> list[str]:
+    """What a build's summary (`build.json`) has to say about the dataset, for people."""
+    return [*summary.get("short", ()), *summary.get("uneven", ())]
+
+
+def lopsided(mix: Mix, records: Sequence[DefectExample]) -> list[str]:
     """A sentence for each class that one real image lent too many samples of.
 
     Args:
         mix: what was chosen.
-        names: of the real images' files, by id.
+        records: the real images.
     """
+    names = {record.id: record.source_path.name for record in records}
     return [
         f"{one.lent} of {one.total} samples of {one.class_name!r} by {one.generator} come from one "
         f"real image, {names.get(one.image, one.image)}, of {one.images} (at most {one.most} "

@@ -10,7 +10,7 @@ from augmentor.allocator import keep_freed_memory
 from augmentor.errors import ProjectError
 from augmentor.protocols import FEW_SHOT
 from augmentor.workflows.arms import ARMS, MIXED, resolve_arms, write_arms_export
-from augmentor.workflows.build import STAMP
+from augmentor.workflows.build import STAMP, remarks
 from augmentor.workflows.costs import read_costs, spent
 from augmentor.workflows.project import Project
 from augmentor.workflows.protocols import SETTINGS, protocol_notes, protocol_of
@@ -125,4 +125,4 @@ def _notes(project: Project) -> list[str]:
     """What the build had to say about the dataset."""
     stamp = project.dataset / STAMP
     summary = json.loads(stamp.read_text())["summary"] if stamp.is_file() else {}
-    return [*summary.get("short", []), *summary.get("uneven", [])]
+    return remarks(summary)

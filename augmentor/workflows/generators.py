@@ -299,7 +299,7 @@ def fill_pool(
     images = Counter(example.label for example in maker.planner.examples)
     for class_name, number in wanted.items():
         task, most = f"Sampling {maker.name} {class_name}", most_of_one(number, images[class_name])
-        good = [record for record in moved if record.class_name == class_name]
+        good = Counter(record.lender for record in moved if record.class_name == class_name)
         limit = max(block, math.ceil(number * project.config.mix.attempts))
         for start in range(0, limit, block):
             if (even := count_even(good, most)) >= number:
@@ -307,8 +307,10 @@ def fill_pool(
             reporter.progress(task, even, number)
             requests = requests_for(project, maker, class_name, range(start, start + block))
             made = decided(sample(project, maker, requests, lambda record: None))
-            good += [r for r in made if r.verdict == "accepted" and r.class_name == class_name]
-        reporter.progress(task, min(len(good), number), number)
+            good.update(
+                r.lender for r in made if r.verdict == "accepted" and r.class_name == class_name
+            )
+        reporter.progress(task, min(good.total(), number), number)
     return decided(pool_of(project, maker))
 
 

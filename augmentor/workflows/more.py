@@ -9,7 +9,7 @@ from augmentor.decisions import now
 from augmentor.errors import AugmentorError, DatabaseError
 from augmentor.items import PoolSample
 from augmentor.workflows import queue
-from augmentor.workflows.build import build_dataset, with_mix
+from augmentor.workflows.build import build_dataset, remarks, with_mix
 from augmentor.workflows.deciding import project_of, reviewer
 from augmentor.workflows.embedding import embed_dataset
 from augmentor.workflows.generators import Maker, open_maker, sample
@@ -227,7 +227,7 @@ class Worker(threading.Thread):
         if one.kind == "rebuild":
             self._tell("Rebuilding the mix", 0, 1)
             built = build_dataset(with_mix(project, ratio=one.ratio), self)
-            for line in [*built.summary["short"], *built.summary["uneven"]]:
+            for line in remarks(built.summary):
                 self.warn(line)
             # what came in anew has no place in the order of review yet
             fiftyone_io.prepare_views(self._dataset, project.config.classes)
