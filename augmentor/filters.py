@@ -37,6 +37,7 @@ class FilterConfig(StrictModel):
     exempt: dict[str, tuple[RuleName, ...]] = Field(
         {
             "copy-paste": ("memorisation",),
+            "plain-paste": ("memorisation",),
             "poisson-paste": ("memorisation",),
             "cutpaste": ("class-agreement", "realism", "memorisation", "seam"),
             "perlin": ("class-agreement", "realism", "memorisation", "seam"),

@@ -8,8 +8,8 @@
 
 `pack` needs the projects (import and build of each: `augment evaluate --splits`, or
 `benchmarks/splits.py`), and writes their arms with pictures as small as the trainings make them:
-the same pixels, each once, whatever number of splits holds it. `run` needs this repository and
-what `downstream` imports (torch, torchvision, torchmetrics, pydantic, scipy, scikit-image,
+the same pixels, each once, whatever number of splits holds it (`tar -cJf` makes that small). `run`
+needs this repository and what `downstream` imports (torch, torchvision, torchmetrics, pydantic, scipy, scikit-image,
 matplotlib, jinja2; for detection ultralytics); FiftyOne and diffusers stay at home. It begins no
 training past `--minutes`, and continues where it is repeated. `table` is that of
 `benchmarks/splits.py`. Many small trainings share a GPU better under NVIDIA's MPS
@@ -97,7 +97,9 @@ def main() -> None:
             given.bundle,
             given.out,
             _words(given.tasks),
-            options(given.set) | {"measure": "val" if given.val else "val+test"},
+            # a detector's loader takes the cores that these leave it
+            options(given.set)
+            | {"measure": "val" if given.val else "val+test", "jobs": given.jobs},
             arms=_words(given.arms),
             splits=_words(given.splits),
             seeds=[int(seed) for seed in _words(given.seeds)],
@@ -204,9 +206,12 @@ def _small_mask(path: Path, size: tuple[int, int]) -> Image.Image:
 
 
 def _keep(bundle: Path, image: Image.Image) -> str:
-    """Write a picture once; its name is the hash of its bytes."""
+    """Write a picture once; its name is the hash of its bytes.
+
+    Not compressed, so that an archive of the bundle finds the rows that a paste left as they were.
+    """
     stream = io.BytesIO()
-    image.save(stream, "png", optimize=True)
+    image.save(stream, "png", compress_level=0)
     name = hashlib.sha256(stream.getvalue()).hexdigest()
     path = bundle / FILES / name
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""What a user would try first: copy-paste, Poisson paste, CutPaste and Perlin texture."""
+"""What needs no training: copy-paste, Poisson paste, CutPaste and Perlin texture."""
 
 import difflib
 from collections.abc import Callable, Sequence
@@ -20,13 +20,16 @@ VERSION = 1
 RIM_PX = 3
 """How far outside the mask Poisson paste takes over the background's values, pixels."""
 
+PLAIN_PASTE = "plain-paste"
+"""Painted like copy-paste, and planned by `generator.plain_paste.PlainPlanner`."""
+
 Paint = Callable[[Draft, np.random.Generator], np.ndarray]
 
 
 def copy_paste(draft: Draft, rng: np.random.Generator) -> np.ndarray:
-    """The real defect's own pixels, as the planner carried them.
+    """The real defect's own pixels, as the planner carried them: `DraftPlanner` under the new
+    surface's light and with their soft edge, `PlainPlanner` as they are.
 
-    Ghiasi et al., Simple Copy-Paste is a Strong Data Augmentation Method, arXiv 2012.07177.
     Returns (H, W, 3) uint8.
     """
     del rng
@@ -179,6 +182,7 @@ def perlin(shape: tuple[int, int], cell_px: int, rng: np.random.Generator) -> np
 
 BASELINES: dict[str, Paint] = {
     "copy-paste": copy_paste,
+    PLAIN_PASTE: copy_paste,
     "poisson-paste": poisson_paste,
     "cutpaste": cut_paste,
     "perlin": perlin_texture,

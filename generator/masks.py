@@ -152,17 +152,8 @@ class DraftPlanner:
             model.example,
             covering=late < 0.5 and _covers(model),
         )
-        if model.site.normal is not None and late < 0.5 and not surface.ground.on_backdrop:
-            return None  # what touched the part's outline belongs to one, where any is in sight
-        pose = draw_pose(model, known, surface.ground, self.settings, rng, late)
-        warped = warp_mask(
-            mask,
-            model.instance.box_xyxy,
-            (model.example.width, model.example.height),
-            pose.pose,
-            surface.size_wh,
-        )
-        if warped is None or not _fits(warped, model, pose.scale, surface, pose.inside):
+        warped = self._placed(mask, model, known, surface, rng, late)
+        if warped is None:
             return None
         if like is not None and _distance(warped, surface, like) > LIKE_RADIUS / (1 - late):
             return None
@@ -176,6 +167,41 @@ class DraftPlanner:
         if carried is None:
             return None
         return self._draft(request, model, lender, sources, surface, warped, mask, carried)
+
+    def _placed(
+        self,
+        mask: np.ndarray,
+        model: RealShape,
+        known: ClassShapes,
+        surface: Surface,
+        rng: np.random.Generator,
+        late: float,
+    ) -> Warped | None:
+        """A mask laid where its class occurs; None where it does not fit."""
+        if model.site.normal is not None and late < 0.5 and not surface.ground.on_backdrop:
+            return None  # what touched the part's outline belongs to one, where any is in sight
+        pose = draw_pose(model, known, surface.ground, self.settings, rng, late)
+        warped = warp_mask(
+            mask,
+            model.instance.box_xyxy,
+            (model.example.width, model.example.height),
+            pose.pose,
+            surface.size_wh,
+        )
+        if warped is None or not _fits(warped, model, pose.scale, surface, pose.inside):
+            return None
+        return warped
+
+    def _pasted(
+        self,
+        warped: Warped,
+        source: np.ndarray,
+        others: np.ndarray,
+        image: np.ndarray,
+        part: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The real defect's pixels on a surface; see `generator.warp.paste_pixels`."""
+        return paste_pixels(warped, source, others, image, part)
 
     def _draft(
         self,
@@ -198,7 +224,7 @@ class DraftPlanner:
             others = self._backgrounds.defects(model.example) | ~self.reader.foreground(
                 model.example
             )
-            paste, context = paste_pixels(warped, source, others, image, surface.ground.foreground)
+            paste, context = self._pasted(warped, source, others, image, surface.ground.foreground)
         kind: MaskKind = model.instance.mask_kind if lender else "exact"
         return Draft(
             request=request,

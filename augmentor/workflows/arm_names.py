@@ -4,15 +4,18 @@ from dataclasses import dataclass
 
 from augmentor.classical import NAME as CLASSICAL
 from augmentor.errors import ProjectError
+from generator.baselines import PLAIN_PASTE
 
 REAL, FULL, MIXED, SYNTHETIC, COPY_PASTE = "real", "full", "mixed", "synthetic", "copy-paste"
+PASTES = (COPY_PASTE, PLAIN_PASTE)
+"""Arms of pasted real defects that no rule on their looks judges."""
 ARMS = (REAL, CLASSICAL, COPY_PASTE, MIXED)
 """What is compared where nobody asks for anything else."""
 
 GRAMMAR = (
-    "an arm is real, classical, copy-paste, mixed, synthetic, full, real:K (K real defect images "
-    "a class), or mixed@R, GENERATOR@R, GENERATOR+GENERATOR@R (classical is one too) with a ratio "
-    "R above 0 and up to 1"
+    "an arm is real, classical, copy-paste, plain-paste, mixed, synthetic, full, real:K (K real "
+    "defect images a class), or mixed@R, GENERATOR@R, GENERATOR+GENERATOR@R (classical is one too) "
+    "with a ratio R above 0 and up to 1"
 )
 
 
@@ -32,7 +35,7 @@ def parse_arm(name: str) -> ArmName:
     Raises:
         ProjectError: it does not keep to the grammar.
     """
-    if name in (*ARMS, FULL, SYNTHETIC):
+    if name in (*ARMS, *PASTES, FULL, SYNTHETIC):
         return ArmName(name, (name,))
     head, colon, number = name.partition(":")
     if colon and head == REAL and number.isdecimal() and int(number) > 0:

@@ -9,13 +9,14 @@
 | `synthetic` | the synthetic images of the built dataset alone |
 | `classical` | `real`, and as many images of each class as `mixed` adds, made by albumentations |
 | `copy-paste` | `real`, and as many of each class as `mixed` adds: pasted real defects |
+| `plain-paste` | the same, cut out along their masks and laid anywhere, as they are |
 | `mixed@R` | `real`, and synthetic ones in the shares of the built dataset up to ratio R |
-| `classical@R`, `copy-paste@R` | `real`, and as many of those as ratio R asks for |
+| `classical@R`, `copy-paste@R`, `plain-paste@R` | `real`, and as many as ratio R asks for |
 | `NAME@R`, `NAME+NAME@R` | `real`, and synthetic ones of these generators, in equal shares |
 
-`classical` may be one of several NAMEs. Ratio 1 leaves the real defect images out. The two
-baselines stay what anybody would do: no rule on what their images look like beside real ones judges
-them. Every arm has the same clean images.
+`classical` may be one of several NAMEs. Ratio 1 leaves the real defect images out. The three
+baselines stay what they are: no rule on what their images look like beside real ones judges them.
+Every arm has the same clean images.
 """
 
 import json
@@ -40,6 +41,7 @@ from augmentor.workflows.arm_names import (
     COPY_PASTE,
     FULL,
     MIXED,
+    PASTES,
     REAL,
     SYNTHETIC,
     ArmName,
@@ -168,6 +170,7 @@ class _Resolver:
         self.real = frozenset(r.id for r in self.train)
         self.clean = frozenset(r.id for r in self.train if r.is_clean)
         self._makers: dict[str, Maker] = {}
+        self._pasters: dict[str, Maker] = {}
 
     def arm(self, asked: ArmName) -> Arm:
         if asked.shots is not None:
@@ -179,7 +182,8 @@ class _Resolver:
             shares = self._mixing.get("generators", self.project.shares)
         plan = self._plan(asked.ratio, shares)
         real = self.clean if asked.ratio == 1 else self.real
-        if asked.parts == (CLASSICAL,) or (self.as_baselines and asked.parts == (COPY_PASTE,)):
+        pastes = self.as_baselines and len(asked.parts) == 1 and asked.parts[0] in PASTES
+        if pastes or asked.parts == (CLASSICAL,):
             numbers: Counter[str] = Counter()
             for (_, class_name), number in plan.wanted.items():
                 numbers[class_name] += number
@@ -234,7 +238,8 @@ class _Resolver:
         if name == CLASSICAL:
             pool_records = classical_copies(self.project, self.train, numbers, mended)
         else:
-            pool_records = fill_pool(self.project, self._pasting, numbers, mended, self.reporter)
+            maker = self._pasting(name)
+            pool_records = fill_pool(self.project, maker, numbers, mended, self.reporter)
         # what a person asked for in the review has no part in it either
         accepted = [r for r in pool_records if r.verdict == "accepted" and not r.origin]
         taken = [
@@ -244,9 +249,12 @@ class _Resolver:
         ]
         return pool_samples(self.project, taken)
 
-    @cached_property
-    def _pasting(self) -> Maker:
-        return open_maker(self.project, COPY_PASTE, self.reporter, self.train, as_anybody=True)
+    def _pasting(self, name: str) -> Maker:
+        if name not in self._pasters:
+            self._pasters[name] = open_maker(
+                self.project, name, self.reporter, self.train, as_anybody=True
+            )
+        return self._pasters[name]
 
     def _maker(self, name: str) -> Maker:
         if name not in self._makers:

@@ -21,13 +21,14 @@ from augmentor.workflows.project import Project
 from augmentor.workflows.recipes import open_recipe
 from augmentor.workflows.reporting import Reporter
 from augmentor.workflows.scoring import Scorer
-from generator.baselines import BASELINES, make_baseline
+from generator.baselines import BASELINES, PLAIN_PASTE, make_baseline
 from generator.checkpoints import SHELF
 from generator.compositing import composite
 from generator.config import Recipe
 from generator.errors import CheckpointError, PoolError, RecipeError
 from generator.interface import Painter
 from generator.masks import DraftPlanner
+from generator.plain_paste import PlainPlanner
 from generator.quality.agreement import judge
 from generator.records import DefectExample, SampleRequest, SyntheticDefect
 from generator.sampling import (
@@ -39,7 +40,7 @@ from generator.sampling import (
 )
 from generator.training import checkpoint_key, take_up, train
 
-PASTING = frozenset({"copy-paste", "poisson-paste"})
+PASTING = frozenset({"copy-paste", PLAIN_PASTE, "poisson-paste"})
 """Baselines that need a real defect's pixels, so only unmixed real shapes serve them."""
 
 
@@ -148,7 +149,8 @@ def open_maker(
     if name in BASELINES:
         if name in PASTING:
             settings = settings.model_copy(update={"real_share": 1.0, "recombine": 0.0})
-        planner = DraftPlanner(examples, config.classes, settings)
+        plan = PlainPlanner if name == PLAIN_PASTE else DraftPlanner
+        planner = plan(examples, config.classes, settings)
         return Maker(name, make_baseline(name), planner, scorer)
     recipe_name, _, step = name.partition("@")
     recipe = open_recipe(project, recipe_name)
