@@ -9,9 +9,9 @@
 `pack` needs the projects (import and build of each: `augment evaluate --splits`, or
 `benchmarks/splits.py`), and writes their arms with pictures as small as the trainings make them:
 the same pixels, each once, whatever number of splits holds it (`tar -cJf` makes that small). `run`
-needs this repository and what `downstream` imports (torch, torchvision, torchmetrics, pydantic, scipy, scikit-image,
-matplotlib, jinja2; for detection ultralytics); FiftyOne and diffusers stay at home. It begins no
-training past `--minutes`, and continues where it is repeated. `table` is that of
+needs this repository and what `downstream` imports (torch, torchvision, torchmetrics, pydantic,
+scipy, scikit-image, matplotlib, jinja2; for detection ultralytics); FiftyOne and diffusers stay at
+home. It begins no training past `--minutes`, and continues where it is repeated. `table` is that of
 `benchmarks/splits.py`. Many small trainings share a GPU better under NVIDIA's MPS
 (`nvidia-cuda-mps-control -d`).
 """

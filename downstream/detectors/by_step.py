@@ -28,7 +28,6 @@ from ultralytics.utils import LOGGER, ops
 
 from downstream.config import ExperimentConfig
 from downstream.dataset import GOOD, Item
-from downstream.detectors import graphs
 from downstream.detectors.batches import defects_by_class, real_part
 from downstream.detectors.outcome import OnStep, rate_at
 from downstream.detectors.selection import CHECKS
@@ -209,7 +208,6 @@ class Plan:
         share = max(1, min(8, (os.cpu_count() or 1) // config.jobs))
         self.workers = 0 if device == "cpu" else share
         self.cpu_bf16 = False
-        self.graphs = os.environ.get("AUG_GRAPHS") == "1"
         self.data: dict[str, Any] = {
             "train": [str(item.image) for item in train],
             "val": [str(item.image) for item in val],
@@ -242,7 +240,6 @@ class ByStep(_Trainer):
         self.checks: list[tuple[int, float]] = []
         self.kept: tuple[float, int, torch.nn.Module] | None = None
         self.last: torch.nn.Module | None = None
-        self.recorded: tuple[torch.nn.Module, torch.Tensor] | None = None
         super().__init__(overrides=overrides)
         self.add_callback("on_train_start", ByStep._prepare)
         self.add_callback("on_train_batch_start", ByStep._set_rate)
@@ -262,8 +259,6 @@ class ByStep(_Trainer):
                 "one, for all arms alike."
             )
         train = mode == "train"
-        if train and self.device.type == "cuda" and self.plan.graphs:
-            self._record()
         dataset = self.build_dataset(dataset_path, mode, batch_size)
         portion = self.plan.portion * batch_size if train else len(dataset)
         sampler = self.plan.sampler(dataset.im_files, portion) if train else None
@@ -285,12 +280,6 @@ class ByStep(_Trainer):
             pin_memory=self.device.type == "cuda",
         )
 
-    def _record(self) -> None:
-        """Record the passes before the loader starts: its threads would disturb a recording."""
-        size = (self.plan.batch, 3, self.args.imgsz, self.args.imgsz)
-        images = torch.zeros(size, device=self.device)
-        self.recorded = graphs.record(self.model, images, self.args.amp == "bf16"), images
-
     def _prepare(self) -> None:
         """Make a CPU's training nearly three times as fast: NHWC, and bf16 where it is native.
 
@@ -298,8 +287,6 @@ class ByStep(_Trainer):
         the loop, so it is switched on inside, for the model's forward pass.
         """
         if self.device.type != "cpu":
-            if self.recorded is not None:
-                graphs.use(self.model, *self.recorded)
             return
         self.model.to(memory_format=torch.channels_last)
         if not self.plan.cpu_bf16:

@@ -38,6 +38,7 @@ NAMES = (
     *("real", "real:2", "real:3", "real:9", "full", "mixed", "synthetic", "classical"),
     *("copy-paste", "mixed@0.2", "mixed@0.6", "mixed@1", "classical@0.2", "copy-paste@0.2"),
     *("perlin+poisson-paste@0.5", "classical+poisson-paste@0.5"),
+    *("plain-paste", "plain-paste@0.2"),
 )
 
 
@@ -67,6 +68,8 @@ def defects_of(built, arm):
         ("mixed@1", 0, SHOTS),
         ("classical@0.2", SHOTS, SHOTS // 4),
         ("copy-paste@0.2", SHOTS, SHOTS // 4),
+        ("plain-paste", SHOTS, SHOTS),
+        ("plain-paste@0.2", SHOTS, SHOTS // 4),
         ("perlin+poisson-paste@0.5", SHOTS, SHOTS),
         ("classical+poisson-paste@0.5", SHOTS, SHOTS),
     ],
@@ -217,6 +220,8 @@ def test_the_baseline_pastes_on_any_clean_image_whatever_the_project_chooses(bui
     names = ("copy-paste", "copy-paste+perlin@0.5")
     found = resolve_arms(chosen, names, Silent())
     ids = {name: {s.record.id for s in arm.samples} for name, arm in found.items()}
+    plain = {s.record.generator for s in arms["plain-paste"].samples}
+    assert plain == {"plain-paste"}
     assert ids["copy-paste"] == {s.record.id for s in arms["copy-paste"].samples}
     pasted = {s.record.id for s in found[names[1]].samples if s.record.generator == "copy-paste"}
     assert pasted and not pasted & ids["copy-paste"]

@@ -26,9 +26,9 @@ def test_paints_the_crop_alike_in_any_company(pasted, name):
 
 
 def test_names_and_fingerprints():
-    assert list(BASELINES) == ["copy-paste", "poisson-paste", "cutpaste", "perlin"]
+    assert list(BASELINES) == ["copy-paste", "plain-paste", "poisson-paste", "cutpaste", "perlin"]
     prints = {make_baseline(n, s).fingerprint for n in BASELINES for s in ("", "b")}
-    assert len(prints) == 8
+    assert len(prints) == 10
     assert make_baseline("perlin").fingerprint == make_baseline("perlin").fingerprint
     assert make_baseline("perlin").name == "perlin"
     with pytest.raises(
