@@ -339,16 +339,16 @@ def table_of(out: Path, baseline: str) -> str:
 
     found: dict[tuple[str, str], dict[int, Any]] = {}
     seen: dict[tuple[str, str, str], str] = {}
-    names: dict[str, int] = {}
-    for result in _lines(out):
+    results = _lines(out)
+    names = {split: k for k, split in enumerate(sorted({each["split"] for each in results}))}
+    for result in results:
         split, task, arm = result["split"], result["task"], result["arm"]
         if seen.setdefault((split, task, arm), result["key"]) != result["key"]:
             raise SystemExit(
                 f"error: there are several trainings of {split}, {task} {arm}, and the table has "
                 f"one a split; give each set of settings its own --out, or read {out / RESULTS}"
             )
-        number = names.setdefault(split, len(names))
-        found.setdefault((task, arm), {})[number] = result["metrics"]
+        found.setdefault((task, arm), {})[names[split]] = result["metrics"]
     on_test = {
         arm: {split: metrics for split, metrics in of_arm.items() if "test" in metrics}
         for arm, of_arm in found.items()

@@ -92,8 +92,8 @@ def resolve_arms(
         project: whose arms they are.
         names: see the top of this file.
         reporter: told of the progress, and warned of samples that are missing.
-        as_baselines: `copy-paste@R` is what anybody would paste; else the project's generator of
-            that name, which places and filters like every other.
+        as_baselines: `copy-paste@R` and `plain-paste@R` are baselines; else the project's
+            generators of these names, filtered like every other.
 
     Raises:
         ProjectError: a name that is none, or one that speaks of a dataset nobody built yet.
@@ -231,7 +231,7 @@ class _Resolver:
         return pool_samples(self.project, mix.samples), lopsided(mix, self.train)
 
     def _baseline(self, name: str, numbers: Mapping[str, int]) -> list[PoolSample]:
-        # as anybody would make them: neither helped nor held back by rules on what they look like,
+        # as they are made: neither helped nor held back by rules on what they look like,
         # nor by what people accepted; only a wrong name that they mended is not taught on purpose
         decided = logged_decisions(self.project)
         mended = {k: v for k, v in decided.items() if v.class_name is not None}
@@ -252,7 +252,7 @@ class _Resolver:
     def _pasting(self, name: str) -> Maker:
         if name not in self._pasters:
             self._pasters[name] = open_maker(
-                self.project, name, self.reporter, self.train, as_anybody=True
+                self.project, name, self.reporter, self.train, as_baseline=True
             )
         return self._pasters[name]
 

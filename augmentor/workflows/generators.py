@@ -119,7 +119,7 @@ def open_maker(
     reporter: Reporter,
     examples: Sequence[DefectExample] | None = None,
     *,
-    as_anybody: bool = False,
+    as_baseline: bool = False,
 ) -> Maker:
     """Open a baseline, or a recipe's checkpoint, trained first where it isn't yet.
 
@@ -129,8 +129,8 @@ def open_maker(
             `training.keep_checkpoints` kept there.
         reporter: told of the progress.
         examples: the train split where it was read already; None reads it.
-        as_anybody: as a user would do it who had no Augmentor: on any clean image, whatever
-            `masks` says of backgrounds, and judged by the masks alone.
+        as_baseline: on any clean image, whatever `masks` says of backgrounds, and judged by the
+            masks alone.
 
     Raises:
         RecipeError: there is no such generator, or it makes no samples on request.
@@ -143,9 +143,9 @@ def open_maker(
     examples = training_examples(project) if examples is None else examples
     config = project.config
     settings = config.masks
-    if as_anybody:
+    if as_baseline:
         settings = settings.model_copy(update=ANY_BACKGROUND)
-    scorer = None if as_anybody else Scorer(project, examples, reporter)
+    scorer = None if as_baseline else Scorer(project, examples, reporter)
     if name in BASELINES:
         if name in PASTING:
             settings = settings.model_copy(update={"real_share": 1.0, "recombine": 0.0})
