@@ -13,9 +13,9 @@ def evaluate(
         str | None,
         typer.Option(
             help="Comma-separated: real, classical, plain-paste, copy-paste, mixed (the built "
-            "dataset), synthetic (without real defects), full (with the images set aside by --shots), "
-            "real:5 (5 real defect images a class), mixed@0.8, classical@0.8, compact@0.8 and "
-            "compact+poisson-paste@0.8 (generators at a ratio). "
+            "dataset), synthetic (without real defects), full (with the images set aside by "
+            "--shots), real:5 (5 real defect images a class), mixed@0.8, classical@0.8, "
+            "compact@0.8 and compact+poisson-paste@0.8 (generators at a ratio). "
             "Default: real,classical,copy-paste,mixed."
         ),
     ] = None,
