@@ -340,7 +340,9 @@ def table_of(out: Path, baseline: str) -> str:
     found: dict[tuple[str, str], dict[int, Any]] = {}
     seen: dict[tuple[str, str, str], str] = {}
     results = _lines(out)
-    names = {split: k for k, split in enumerate(sorted({each["split"] for each in results}))}
+    # shorter names first: split 9 stands before split 10
+    splits = sorted({each["split"] for each in results}, key=lambda name: (len(name), name))
+    names = {split: k for k, split in enumerate(splits)}
     for result in results:
         split, task, arm = result["split"], result["task"], result["arm"]
         if seen.setdefault((split, task, arm), result["key"]) != result["key"]:
