@@ -131,7 +131,8 @@ def pack(
     square = {task in SQUARE for task in tasks}
     if len(square) != 1:
         raise SystemExit("error: detection keeps an image's aspect; give it a bundle of its own")
-    about = {"px": px, "square": square.pop()}
+    one_side = square.pop()
+    about = {"px": px, "square": one_side}
     known = bundle / "bundle.json"
     if known.is_file() and json.loads(known.read_text()) != about:
         raise SystemExit(f"error: {bundle} is of another size; name another one with: --to")
@@ -143,7 +144,7 @@ def pack(
         project, reporter = open_project(home.resolve()), Lines()
         own = resolve_arms(project, arms, reporter)
         export = write_arms_export(project, home / "elsewhere", own)
-        shrink(export, bundle, home.name, **about, seed=project.config.split.seed)
+        shrink(export, bundle, home.name, px=px, square=one_side, seed=project.config.split.seed)
         shutil.rmtree(export)
         size = sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file())
         reporter.say(f"{home.name} is packed; the bundle has {size / 2**20:.0f} MiB")
