@@ -128,11 +128,11 @@ def pack(
     from augmentor.workflows.arms import resolve_arms, write_arms_export
     from augmentor.workflows.project import open_project
 
-    square = {task in SQUARE for task in tasks}
-    if len(square) != 1:
+    kinds = {task in SQUARE for task in tasks}
+    if len(kinds) != 1:
         raise SystemExit("error: detection keeps an image's aspect; give it a bundle of its own")
-    one_side = square.pop()
-    about = {"px": px, "square": one_side}
+    square = kinds.pop()
+    about = {"px": px, "square": square}
     known = bundle / "bundle.json"
     if known.is_file() and json.loads(known.read_text()) != about:
         raise SystemExit(f"error: {bundle} is of another size; name another one with: --to")
@@ -144,7 +144,7 @@ def pack(
         project, reporter = open_project(home.resolve()), Lines()
         own = resolve_arms(project, arms, reporter)
         export = write_arms_export(project, home / "elsewhere", own)
-        shrink(export, bundle, home.name, px=px, square=one_side, seed=project.config.split.seed)
+        shrink(export, bundle, home.name, px=px, square=square, seed=project.config.split.seed)
         shutil.rmtree(export)
         size = sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file())
         reporter.say(f"{home.name} is packed; the bundle has {size / 2**20:.0f} MiB")

@@ -14,7 +14,7 @@ from generator.files import sha256_of
 from generator.images import ExampleReader
 from generator.placement import admissible, box_of
 from generator.planner_settings import PlannerSettings
-from generator.poses import draw_pose
+from generator.poses import DrawnPose, draw_pose
 from generator.records import (
     PROCEDURAL,
     DefectExample,
@@ -152,8 +152,17 @@ class DraftPlanner:
             model.example,
             covering=late < 0.5 and _covers(model),
         )
-        warped = self._placed(mask, model, known, surface, rng, late)
-        if warped is None:
+        pose = self._pose(model, known, surface, rng, late)
+        if pose is None:
+            return None
+        warped = warp_mask(
+            mask,
+            model.instance.box_xyxy,
+            (model.example.width, model.example.height),
+            pose.pose,
+            surface.size_wh,
+        )
+        if warped is None or not _fits(warped, model, pose.scale, surface, pose.inside):
             return None
         if like is not None and _distance(warped, surface, like) > LIKE_RADIUS / (1 - late):
             return None
@@ -168,29 +177,18 @@ class DraftPlanner:
             return None
         return self._draft(request, model, lender, sources, surface, warped, mask, carried)
 
-    def _placed(
+    def _pose(
         self,
-        mask: np.ndarray,
         model: RealShape,
         known: ClassShapes,
         surface: Surface,
         rng: np.random.Generator,
         late: float,
-    ) -> Warped | None:
-        """A mask laid where its class occurs; None where it does not fit."""
+    ) -> DrawnPose | None:
+        """Where and how a shape of a class lies on a surface; None where it does not belong."""
         if model.site.normal is not None and late < 0.5 and not surface.ground.on_backdrop:
             return None  # what touched the part's outline belongs to one, where any is in sight
-        pose = draw_pose(model, known, surface.ground, self.settings, rng, late)
-        warped = warp_mask(
-            mask,
-            model.instance.box_xyxy,
-            (model.example.width, model.example.height),
-            pose.pose,
-            surface.size_wh,
-        )
-        if warped is None or not _fits(warped, model, pose.scale, surface, pose.inside):
-            return None
-        return warped
+        return draw_pose(model, known, surface.ground, self.settings, rng, late)
 
     def _pasted(
         self,

@@ -8,16 +8,16 @@ be told beside pastes that do none of it.
 from dataclasses import replace
 from typing import Any
 
-import cv2
 import numpy as np
 
 from generator.backgrounds import Surface
 from generator.class_shapes import ClassShapes
 from generator.files import sha256_of
 from generator.masks import DraftPlanner
+from generator.poses import DrawnPose
 from generator.records import Draft
 from generator.shapes import RealShape
-from generator.warp import Pose, Warped, warp_mask
+from generator.warp import Pose, Warped, carry
 
 VERSION = 1
 """Raised whenever the same request would lead to another draft."""
@@ -40,15 +40,14 @@ class PlainPlanner(DraftPlanner):
         super().__init__(*args, **kwargs)
         self.fingerprint = sha256_of([self.fingerprint, "plain", VERSION])
 
-    def _placed(
+    def _pose(
         self,
-        mask: np.ndarray,
         model: RealShape,
         known: ClassShapes,
         surface: Surface,
         rng: np.random.Generator,
         late: float,
-    ) -> Warped | None:
+    ) -> DrawnPose:
         x1, y1, x2, y2 = model.instance.box_xyxy
         box_wh, size_wh = np.array([x2 - x1, y2 - y1]), np.array(surface.size_wh)
         scale = min(float(rng.uniform(*SCALES)), *(size_wh / box_wh))
@@ -60,17 +59,7 @@ class PlainPlanner(DraftPlanner):
             ((x1 + x2) / 2, (y1 + y2) / 2),
             (float(centre[0]), float(centre[1])),
         )
-        source_wh = (model.example.width, model.example.height)
-        warped = warp_mask(mask, model.instance.box_xyxy, source_wh, pose, surface.size_wh)
-        if warped is None:
-            return None
-        x, y = warped.origin_xy
-        window = slice(y, y + warped.mask.shape[0]), slice(x, x + warped.mask.shape[1])
-        taken = surface.ground.taken
-        if taken is not None and bool((warped.mask & taken[window]).any()):
-            return None
-        on_part = warped.mask & surface.ground.foreground[window]
-        return warped if on_part.sum() >= max(0.5 * warped.mask.sum(), 4) else None
+        return DrawnPose(pose, scale**2, inside=False)
 
     def _pasted(
         self,
@@ -82,11 +71,8 @@ class PlainPlanner(DraftPlanner):
     ) -> tuple[np.ndarray, np.ndarray]:
         x, y = warped.origin_xy
         h, w = warped.mask.shape
-        carried = cv2.remap(
-            source, warped.map_x, warped.map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
-        )
         result = image.copy()
-        result[y : y + h, x : x + w][warped.mask] = carried[warped.mask]
+        result[y : y + h, x : x + w][warped.mask] = carry(warped, source)[warped.mask]
         return result, result
 
     def _draft(self, *args: Any, **kwargs: Any) -> Draft:

@@ -128,6 +128,14 @@ def _inverse_map(
     return map_x.astype(np.float32), map_y.astype(np.float32)
 
 
+def carry(warped: Warped, source: np.ndarray) -> np.ndarray:
+    """The pixels of `source`, (H, W, 3) uint8, that come to lie in the window of `warped`."""
+    # cubic, as linear interpolation leaves the defect smoother than the surface around it
+    return cv2.remap(
+        source, warped.map_x, warped.map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
+    )
+
+
 def paste_pixels(
     warped: Warped,
     source: np.ndarray,
@@ -154,10 +162,7 @@ def paste_pixels(
     """
     x, y = warped.origin_xy
     h, w = warped.mask.shape
-    # cubic, as linear interpolation leaves the defect smoother than the surface around it
-    carried = cv2.remap(
-        source, warped.map_x, warped.map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
-    ).astype(np.float32)
+    carried = carry(warped, source).astype(np.float32)
     below = target[y : y + h, x : x + w].astype(np.float32)
     away = cv2.distanceTransform((~warped.mask).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     known = (warped.map_x > -1) & (warped.map_x < source.shape[1])

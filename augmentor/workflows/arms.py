@@ -169,8 +169,7 @@ class _Resolver:
         self.train = training_examples(project)
         self.real = frozenset(r.id for r in self.train)
         self.clean = frozenset(r.id for r in self.train if r.is_clean)
-        self._makers: dict[str, Maker] = {}
-        self._pasters: dict[str, Maker] = {}
+        self._makers: dict[tuple[str, bool], Maker] = {}
 
     def arm(self, asked: ArmName) -> Arm:
         if asked.shots is not None:
@@ -238,7 +237,7 @@ class _Resolver:
         if name == CLASSICAL:
             pool_records = classical_copies(self.project, self.train, numbers, mended)
         else:
-            maker = self._pasting(name)
+            maker = self._maker(name, as_baseline=True)
             pool_records = fill_pool(self.project, maker, numbers, mended, self.reporter)
         # what a person asked for in the review has no part in it either
         accepted = [r for r in pool_records if r.verdict == "accepted" and not r.origin]
@@ -249,17 +248,13 @@ class _Resolver:
         ]
         return pool_samples(self.project, taken)
 
-    def _pasting(self, name: str) -> Maker:
-        if name not in self._pasters:
-            self._pasters[name] = open_maker(
-                self.project, name, self.reporter, self.train, as_baseline=True
+    def _maker(self, name: str, as_baseline: bool = False) -> Maker:
+        key = name, as_baseline
+        if key not in self._makers:
+            self._makers[key] = open_maker(
+                self.project, name, self.reporter, self.train, as_baseline=as_baseline
             )
-        return self._pasters[name]
-
-    def _maker(self, name: str) -> Maker:
-        if name not in self._makers:
-            self._makers[name] = open_maker(self.project, name, self.reporter, self.train)
-        return self._makers[name]
+        return self._makers[key]
 
     def _short(self, name: str, wanted: int, samples: Sequence[PoolSample]) -> tuple[str, ...]:
         """A sentence where an arm has fewer samples than it should."""
