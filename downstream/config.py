@@ -51,8 +51,9 @@ class ExperimentConfig(BaseModel):
         "yolo11n",
         min_length=1,
         description="an ultralytics detection model by name (yolo11n, rtdetr-l, ...) or file "
-        "(.pt or .yaml); a name without its .pt on disk is trained from scratch, and the report "
-        "says so",
+        "(.pt or .yaml), or the folder of an earlier detection run to go on from "
+        "(evaluation/runs/detection-*); a name without its .pt on disk is trained from scratch, "
+        "and the report says so",
     )
     weights_dir: Path | None = Field(
         None, description="a folder that is searched for the detector's .pt, besides this one"

@@ -245,6 +245,11 @@ def _notes(
                 f"{task.capitalize()}: trained from scratch ({own[0]['weights']}); gains shrink "
                 "with pretrained weights."
             )
+        elif own:
+            notes.append(
+                f"{task.capitalize()}: every arm started from the same weights "
+                f"({own[0]['weights']}); what these were trained on is not part of this report."
+            )
     if "detection" in config.tasks:
         notes.append(
             f"Detectors took {config.detection_steps} steps of {config.detection_batch} images at "

@@ -27,7 +27,7 @@ from typing import Any
 from downstream.config import ExperimentConfig, Task
 from downstream.dataset import Export, Item, Split
 from downstream.detectors.outcome import OnStep, Outcome, pick_device, use_bf16
-from downstream.errors import RunError
+from downstream.errors import LeakError, RunError, WeightsError
 from downstream.files import read_json, sha256_of, sha256_of_file, write_json, write_text
 
 LIBRARIES = ("torch", "torchvision", "ultralytics", "torchmetrics", "albumentations", "numpy")
@@ -74,6 +74,7 @@ def plan_runs(export: Export, out: Path, config: ExperimentConfig) -> list[Run]:
     Raises:
         SettingsError: the export has no such arm.
         WeightsError: the detector that is named can't be found.
+        LeakError: it has learned from an image of val or test.
     """
     runs = []
     shared: dict[str, Any] = {
@@ -87,7 +88,7 @@ def plan_runs(export: Export, out: Path, config: ExperimentConfig) -> list[Run]:
         of_task: dict[str, Any] = {
             "task": task,
             "protocol": PROTOCOL[task],
-            "weights": _weights_hash(config, task),
+            **_beginning(config, task, export),
             **{split: _hashes(export.items(split), task) for split in config.splits},
         }
         trains = {}
@@ -272,14 +273,39 @@ def _hashes(items: list[Item], task: str) -> list[list[str]]:
     return [[item.sha256, item.label_sha256, sha256_of(item.boxes)] for item in items]
 
 
-def _weights_hash(config: ExperimentConfig, task: str) -> str | None:
-    """Hash of the file that a detector starts from; None where it starts at random."""
-    if task != "detection" or not config.pretrained:
-        return None
-    from downstream.detectors.yolo import resolve_model
+def _beginning(config: ExperimentConfig, task: str, export: Export) -> dict[str, Any]:
+    """Hash of the file that a detector starts from (None: at random) and, where that is an earlier
+    training, of every image that it or what it started from itself has learned from.
 
-    source, _ = resolve_model(config.detector, config.pretrained, config.weights_dir)
-    return sha256_of_file(Path(source)) if Path(source).is_file() else None
+    Raises:
+        LeakError: one of these is of this export's val or test.
+    """
+    if task != "detection" or not config.pretrained:
+        return {"weights": None}
+    from downstream.detectors.yolo import resolve_start
+
+    start = resolve_start(config.detector, config.pretrained, config.weights_dir)
+    if start.weights is None:
+        return {"weights": None}
+    about: dict[str, Any] = {"weights": sha256_of_file(start.weights)}
+    if start.run is None:
+        return about
+    before = read_json(start.run / "config.json")
+    try:
+        sides = ("train", "val") if before["settings"]["select"] == "val" else ("train",)
+        seen = {row[0] for side in sides for row in before[side]} | set(before.get("seen", []))
+    except (KeyError, TypeError, IndexError):
+        raise WeightsError(
+            f"{start.run / 'config.json'} does not say what the detector was trained on, so it may "
+            "know images of val or test; set detector to a whole folder of evaluation/runs."
+        ) from None
+    for item in export.all_items:
+        if item.split != "train" and item.sha256 in seen:
+            raise LeakError(
+                f"{start.run} has learned from {item.image.name}, which is in {item.split} here; "
+                "set detector to a run of other photographs, or to a name such as yolo11n."
+            )
+    return about | {"seen": sorted(seen)}
 
 
 def _cpu_seconds() -> float:

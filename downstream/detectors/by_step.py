@@ -208,6 +208,7 @@ class Plan:
         share = max(1, min(8, (os.cpu_count() or 1) // config.jobs))
         self.workers = 0 if device == "cpu" else share
         self.cpu_bf16 = False
+        self.before: torch.nn.Module | None = None
         self.data: dict[str, Any] = {
             "train": [str(item.image) for item in train],
             "val": [str(item.image) for item in val],
@@ -246,6 +247,11 @@ class ByStep(_Trainer):
 
     def get_dataset(self) -> dict[str, Any]:
         return self.plan.data
+
+    def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True):
+        if (before := self.plan.before) is not None:
+            cfg, weights = before.yaml, before
+        return super().get_model(cfg, weights, verbose)
 
     def build_dataset(self, img_path: list[str], mode: str = "train", batch: int | None = None):
         size = self.args.imgsz**2 * 3 * len(img_path)

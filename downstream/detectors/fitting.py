@@ -17,6 +17,9 @@ from downstream.files import write_atomic, write_text
 
 WEIGHT_DECAY = 0.01
 
+WEIGHTS, MODEL = "weights.safetensors", "model.json"
+"""Files that a network is kept in."""
+
 
 def fit(
     model: nn.Module,
@@ -77,5 +80,5 @@ def seeded(seed: int) -> Iterator[None]:
 def save_network(model: nn.Module, about: dict[str, Any], folder: Path) -> None:
     """Write `weights.safetensors` and `model.json`, from which `networks.py` rebuilds it."""
     state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    write_atomic(folder / "weights.safetensors", lambda path: save_file(state, path))
-    write_text(folder / "model.json", json.dumps(about, indent=2, sort_keys=True, default=str))
+    write_atomic(folder / WEIGHTS, lambda path: save_file(state, path))
+    write_text(folder / MODEL, json.dumps(about, indent=2, sort_keys=True, default=str))

@@ -10,14 +10,16 @@ import math
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from safetensors.torch import load_file
 from ultralytics import settings
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
-from ultralytics.nn.tasks import yaml_model_load
+from ultralytics.nn.tasks import DetectionModel, RTDETRDetectionModel, yaml_model_load
 from ultralytics.utils import LOGGER
 
 from downstream.config import ExperimentConfig
@@ -29,32 +31,63 @@ from downstream.detectors.by_step import (
     Plan,
     predict,
 )
-from downstream.detectors.fitting import save_network
+from downstream.detectors.fitting import MODEL, WEIGHTS, save_network
 from downstream.detectors.outcome import OnStep, Outcome, ValChosen, pick_device, use_bf16
 from downstream.detectors.selection import CHECKS
 from downstream.errors import WeightsError
+from downstream.files import read_json
+
+KIND = "ultralytics-detect"
 
 if settings["sync"]:
     settings.update({"sync": False})
 
 
-def resolve_model(name: str, pretrained: bool, weights_dir: Path | None) -> tuple[str, bool]:
-    """Where the detector called `name` starts: (a .pt or .yaml, whether it is from scratch).
+@dataclass(frozen=True)
+class Start:
+    """Where a detector starts.
 
-    A file is taken as it is; a name is looked for as `<name>.pt` in `weights_dir` and in the
-    current folder, else built from ultralytics' own `<name>.yaml` with random weights.
+    Attributes:
+        model: the .pt or .yaml that ultralytics builds it from.
+        weights: the file that holds its weights; None for random ones.
+        run: the folder of the earlier training that it goes on from, if it is one of ours.
+    """
+
+    model: str
+    weights: Path | None = None
+    run: Path | None = None
+
+    @property
+    def rtdetr(self) -> bool:
+        """Whether it is a transformer, which ultralytics trains by other classes."""
+        return "rtdetr" in Path(self.model).name.lower()
+
+
+def resolve_start(name: str, pretrained: bool, weights_dir: Path | None) -> Start:
+    """Where the detector called `name` starts.
+
+    A file is taken as it is, and of a folder with an earlier training its weights; a name is looked
+    for as `<name>.pt` in `weights_dir` and in the current folder, else built from ultralytics' own
+    `<name>.yaml` with random weights.
 
     Raises:
-        WeightsError: a file that was named isn't there, or ultralytics knows no such model.
+        WeightsError: a file that was named isn't there, a folder holds no detector, or ultralytics
+            knows no such model.
     """
+    if Path(name).is_dir():
+        run = Path(name).resolve()
+        source = str(_about(run)["source"])
+        if pretrained:
+            return Start(source, run / WEIGHTS, run)
+        name = f"{Path(source).stem}.yaml"
     stem = name.removesuffix(".pt").removesuffix(".yaml")
     if name.endswith(".yaml") and Path(name).is_file():
-        return name, True
+        return Start(name)
     if not name.endswith(".yaml") and pretrained:
         file = f"{stem}.pt"
         for candidate in [Path(file), *([weights_dir / file] if weights_dir else [])]:
             if candidate.is_file():
-                return str(candidate.resolve()), False
+                return Start(str(candidate.resolve()), candidate.resolve())
     if name.endswith(".pt") and pretrained:
         raise WeightsError(
             f"{name} is not on disk; put it there, or set detector to {Path(stem).name!r} to train "
@@ -67,7 +100,39 @@ def resolve_model(name: str, pretrained: bool, weights_dir: Path | None) -> tupl
             f"ultralytics knows no model {Path(stem).name!r} ({_line(fault)}); name one such as "
             "yolo11n, yolov8s or rtdetr-l."
         ) from None
-    return f"{Path(stem).name}.yaml", True
+    return Start(f"{Path(stem).name}.yaml")
+
+
+def _about(run: Path) -> dict[str, Any]:
+    """What an earlier training says of its detector."""
+    about = read_json(run / MODEL)
+    whole = (run / "result.json").is_file() and (run / WEIGHTS).is_file()
+    if about.get("kind") != KIND or not whole:
+        raise WeightsError(
+            f"{run} holds no finished detector; set detector to the folder of a detection run, "
+            "such as one of evaluation/runs/detection-*, or to a name such as yolo11n."
+        )
+    return about
+
+
+def _trained_before(start: Start) -> torch.nn.Module | None:
+    """The detector of an earlier training, whose layers a new one takes over wherever their shapes
+    agree; None where `start` is none of ours."""
+    if start.run is None:
+        return None
+    about = _about(start.run)
+    build = RTDETRDetectionModel if start.rtdetr else DetectionModel
+    try:
+        model: Any = build(about["yaml"], nc=len(about["classes"]), verbose=False)
+        model.load_state_dict(load_file(start.run / WEIGHTS))
+    except Exception as fault:
+        raise WeightsError(
+            f"{start.run / WEIGHTS} does not fit its {MODEL} ({_line(fault)}); train it again, or "
+            "set detector to a name such as yolo11n."
+        ) from None
+    # by its names ultralytics finds the classes that both have
+    model.names = dict(enumerate(about["classes"]))
+    return cast(torch.nn.Module, model)
 
 
 def train_detector(
@@ -91,14 +156,14 @@ def train_detector(
         WeightsError: the model that is named can't be found.
         RunError: the loss stopped being a number, or the device ran out of memory.
     """
-    source, scratch = resolve_model(config.detector, config.pretrained, config.weights_dir)
-    rtdetr = "rtdetr" in Path(source).name.lower()
-    base = RTDETRTrainer if rtdetr else DetectionTrainer
+    start = resolve_start(config.detector, config.pretrained, config.weights_dir)
+    base = RTDETRTrainer if start.rtdetr else DetectionTrainer
     device = pick_device(config.device)
-    plan = Plan(train, val, classes, config, seed, rtdetr, device, on_step)
+    plan = Plan(train, val, classes, config, seed, start.rtdetr, device, on_step)
+    plan.before = _trained_before(start)
     bf16 = use_bf16(config.precision, device)
     plan.cpu_bf16 = bf16 and device == "cpu"
-    overrides = _overrides(plan, config, source, scratch, device, bf16)
+    overrides = _overrides(plan, config, start, device, bf16)
     with _quiet(folder / "log.txt"), tempfile.TemporaryDirectory() as scratch_dir:
         overrides["save_dir"] = scratch_dir
         trainer = type(f"ByStep{base.__name__}", (ByStep, base), {})(plan, overrides)
@@ -115,12 +180,12 @@ def train_detector(
             _, step, best = trainer.kept
             chosen = {name: predict(best, trainer, own) for name, own in sides.items()}
             val_chosen = ValChosen(step, chosen)
-    _save(model, classes, source, config, folder)
+    _save(model, classes, start.model, config, folder)
     outcome = Outcome(
         steps=trainer.done,
         predictions=predictions,
-        from_scratch=scratch,
-        weights=f"{source}, random weights" if scratch else source,
+        from_scratch=start.weights is None,
+        weights=str(start.weights or f"{start.model}, random weights"),
         device=str(trainer.device),
         parameters=sum(p.numel() for p in model.parameters()),
         history=trainer.history,
@@ -135,14 +200,14 @@ def train_detector(
 
 
 def _overrides(
-    plan: Plan, config: ExperimentConfig, source: str, scratch: bool, device: str, bf16: bool
+    plan: Plan, config: ExperimentConfig, start: Start, device: str, bf16: bool
 ) -> dict[str, Any]:
     """Ultralytics' arguments. `nbs` equals `batch`, so that every batch is an optimiser step;
     the optimiser is named, since `auto` chooses it by the size of the train set; warm-up and decay
     are off here and done by the step."""
     return {
-        "model": source,
-        "pretrained": not scratch,
+        "model": start.model,
+        "pretrained": start.weights is not None,
         "task": "detect",
         "mode": "train",
         "device": device.removeprefix("cuda:"),
@@ -180,7 +245,7 @@ def _save(
     folder: Path,
 ) -> None:
     about = {
-        "kind": "ultralytics-detect",
+        "kind": KIND,
         "source": source,
         "yaml": model.yaml,
         "classes": list(classes),
