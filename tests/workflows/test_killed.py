@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import pytest
 from helpers import kill_when, run, tree_hashes
 
 
@@ -26,8 +25,8 @@ def test_killed_sampling_ends_with_the_same_files(project):
     assert tree_hashes(folder / "pool") == undisturbed
 
 
-@pytest.mark.parametrize("moment", ["sampling", "exporting"])
-def test_killed_build_ends_with_the_same_files(project, moment):
+def test_killed_build_ends_with_the_same_files(project):
+    """Killed while it samples, continued, and killed again while it writes the dataset."""
     arguments = ("build", "--ratio", "0.6", "--generator", "copy-paste")
     folder = project()
     run(folder, *arguments)
@@ -35,11 +34,12 @@ def test_killed_build_ends_with_the_same_files(project, moment):
 
     folder = project()
     manifest = folder / "pool" / "copy-paste" / "manifest.jsonl"
-    ready = {
-        "sampling": lambda: lines_in(manifest) >= 5,
-        "exporting": lambda: any("dataset" in path.name for path in folder.iterdir()),
-    }[moment]
-    kill_when(folder, arguments, ready)
-    assert not (folder / "dataset" / "build.json").exists()
+    moments = (
+        lambda: lines_in(manifest) >= 5,
+        lambda: any("dataset" in path.name for path in folder.iterdir()),
+    )
+    for ready in moments:
+        kill_when(folder, arguments, ready)
+        assert not (folder / "dataset" / "build.json").exists()
     run(folder, *arguments)
     assert tree_hashes(folder / "pool", folder / "dataset") == undisturbed
