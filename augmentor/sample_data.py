@@ -15,6 +15,7 @@ from PIL import Image
 
 from augmentor.errors import SourceError, disk_errors
 from augmentor.sample_defects import Surface, chip, crack, pit, scratch, stain
+from augmentor.sample_variety import vary
 from generator.files import write_atomic, write_json
 
 SIDE_PX = (160, 320)
@@ -30,7 +31,7 @@ DEFECTS: dict[str, Callable[[Surface, np.random.Generator], np.ndarray]] = {
 
 
 def write_sample_dataset(
-    folder: Path, *, seed: int = 0, per_class: int = 20, clean: int = 60
+    folder: Path, *, seed: int = 0, per_class: int = 20, clean: int = 60, varied: bool = False
 ) -> dict[str, int]:
     """Write the sample dataset as PNG files in the MVTec layout.
 
@@ -39,6 +40,7 @@ def write_sample_dataset(
         seed: of everything random; the same arguments write the same bytes.
         per_class: images of each defect class, at least 1.
         clean: images without a defect, at least 1; two thirds go to `train/good`.
+        varied: as from many lines, see `sample_variety.py`; else all are of one metal.
 
     Returns:
         Number of images by class, `good` first.
@@ -52,29 +54,33 @@ def write_sample_dataset(
             f"A sample dataset needs at least 1 image a class and 1 clean one, got "
             f"per_class={per_class}, clean={clean}."
         )
-    _claim(folder, {"seed": seed, "per_class": per_class, "clean": clean})
+    arguments = {"seed": seed, "per_class": per_class, "clean": clean}
+    _claim(folder, arguments | ({"varied": True} if varied else {}))
     with disk_errors(folder):
         in_train = clean - clean // 3
         for number in range(clean):
-            image, _ = sample_image("good", number, seed)
+            image, _ = sample_image("good", number, seed, varied=varied)
             part = "train" if number < in_train else "test"
             _save(folder / part / "good" / f"{number:03d}.png", image)
         for name in DEFECTS:
             for number in range(per_class):
-                image, mask = sample_image(name, number, seed)
+                image, mask = sample_image(name, number, seed, varied=varied)
                 _save(folder / "test" / name / f"{number:03d}.png", image)
                 truth = folder / "ground_truth" / name / f"{number:03d}_mask.png"
                 _save(truth, mask.astype(np.uint8) * 255)
     return {"good": clean} | dict.fromkeys(DEFECTS, per_class)
 
 
-def sample_image(kind: str, number: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def sample_image(
+    kind: str, number: int, seed: int = 0, *, varied: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Draw one image.
 
     Args:
         kind: `good` or a key of `DEFECTS`.
         number: running number within the kind.
         seed: of the dataset.
+        varied: as in `write_sample_dataset`.
 
     Returns:
         Image, (H, W, 3) uint8 RGB, and mask, (H, W) bool, True on the defect; all False for
@@ -86,7 +92,8 @@ def sample_image(kind: str, number: int, seed: int = 0) -> tuple[np.ndarray, np.
     mask = np.zeros(surface.shape, bool)
     if kind != "good":
         mask = DEFECTS[kind](surface, rng)
-    return _develop(surface, rng), mask
+    image = _develop(surface, rng)
+    return vary(image, mask, rng) if varied else (image, mask)
 
 
 def _claim(folder: Path, arguments: dict[str, int]) -> None:

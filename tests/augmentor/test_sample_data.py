@@ -10,6 +10,7 @@ from PIL import Image
 from augmentor.errors import SourceError
 from augmentor.importers import import_source
 from augmentor.sample_data import DEFECTS, SIDE_PX, sample_image, write_sample_dataset
+from augmentor.sample_variety import vary
 
 
 def digest(folder: Path) -> dict[str, str]:
@@ -85,3 +86,27 @@ def test_masks_on_disk_are_black_and_white(tmp_path: Path) -> None:
     for path in (tmp_path / "a" / "ground_truth").rglob("*_mask.png"):
         values = np.unique(np.asarray(Image.open(path)))
         assert values.tolist() == [0, 255], path
+
+
+def test_another_look_keeps_the_defect_under_its_mask() -> None:
+    """A picture that is its own mask stays so, whatever way it is turned and lit."""
+    mask = np.zeros((60, 90), bool)
+    mask[5:20, 10:50] = True
+    white = np.repeat(np.where(mask, 255, 0)[..., None], 3, axis=2).astype(np.uint8)
+    looks = [vary(white, mask, np.random.default_rng(seed)) for seed in range(40)]
+    for image, own in looks:
+        assert image.dtype == np.uint8 and image.shape[:2] == own.shape and own.sum() == mask.sum()
+        grey = image.mean(axis=2)
+        assert abs(np.corrcoef(grey.ravel(), own.ravel())[0, 1]) > 0.8
+    assert {own.shape for _, own in looks} == {(60, 90), (90, 60)}
+    assert {bool(image.mean() > 128) for image, _ in looks} == {True, False}
+
+
+def test_varied_pictures_are_others_and_the_same_when_drawn_again(tmp_path: Path) -> None:
+    for name, varied in (("one", False), ("varied", True), ("again", True)):
+        write_sample_dataset(tmp_path / name, per_class=2, clean=2, varied=varied)
+    one, varied, again = (digest(tmp_path / name) for name in ("one", "varied", "again"))
+    assert varied == again and one.keys() == varied.keys()
+    assert all(one[path] != varied[path] for path in one if path.startswith(("train", "test")))
+    with pytest.raises(SourceError, match="made with other settings"):
+        write_sample_dataset(tmp_path / "one", per_class=2, clean=2, varied=True)

@@ -1,0 +1,34 @@
+"""A detector that learned drawn defects, made by one command and gone on from."""
+
+import json
+from pathlib import Path
+
+from helpers import augment
+
+from downstream.detectors import yolo
+
+
+def said(output: str) -> Path:
+    return Path(json.loads(output[output.index("{") :])["run"])
+
+
+def test_a_detector_is_pretrained_once_and_can_be_gone_on_from(tmp_path: Path) -> None:
+    folder = tmp_path / "drawn"
+    arguments = ("weights", "pretrain", folder, "--per-class", "4", "--steps", "2", "--json")
+    code, output = augment(*arguments)
+    assert code == 0, output
+    run = said(output)
+    settings = json.loads((run / "config.json").read_text())["settings"]
+    assert settings["detection_steps"] == 2 and settings["detector"] == "yolo11n"
+    about = json.loads((run / "model.json").read_text())
+    assert about["classes"] == ["crack", "edge_chip", "pit", "scratch", "stain"]
+    start = yolo.resolve_start(str(run), True, None)
+    assert start.run == run and start.weights is not None and start.weights.is_file()
+
+    finished = (run / "result.json").stat().st_mtime_ns
+    code, output = augment(*arguments)
+    assert code == 0 and said(output) == run, output
+    assert (run / "result.json").stat().st_mtime_ns == finished
+
+    code, output = augment("weights", "pretrain", folder, "--per-class", "5")
+    assert code == 4 and "already holds a sample dataset made with other settings" in output
