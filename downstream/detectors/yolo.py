@@ -74,12 +74,13 @@ def resolve_start(name: str, pretrained: bool, weights_dir: Path | None) -> Star
         WeightsError: a file that was named isn't there, a folder holds no detector, or ultralytics
             knows no such model.
     """
-    if Path(name).is_dir():
+    # a folder that only happens to be called like a model is none of ours
+    if Path(name).is_dir() and ((Path(name) / MODEL).is_file() or Path(name).name != name):
         run = Path(name).resolve()
-        source = str(_about(run)["source"])
+        # its layers are in model.json, whatever file it was once built from
+        name = f"{Path(str(_about(run)['source'])).stem}.yaml"
         if pretrained:
-            return Start(source, run / WEIGHTS, run)
-        name = f"{Path(source).stem}.yaml"
+            return Start(name, run / WEIGHTS, run)
     stem = name.removesuffix(".pt").removesuffix(".yaml")
     if name.endswith(".yaml") and Path(name).is_file():
         return Start(name)

@@ -318,7 +318,7 @@ def test_a_class_without_a_real_image_is_drawn_as_before() -> None:
     assert [own.tolist() for own in kept] == [[0, 2], [3, 4]]
 
 
-def test_unknown_and_missing_detector(tmp_path: Path) -> None:
+def test_unknown_and_missing_detector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(WeightsError, match="ultralytics knows no model 'yolo99z'"):
         yolo.resolve_start("yolo99z", True, None)
     with pytest.raises(WeightsError, match="is not on disk; put it there"):
@@ -330,6 +330,9 @@ def test_unknown_and_missing_detector(tmp_path: Path) -> None:
     assert yolo.resolve_start("yolo11n", True, tmp_path) == yolo.Start("yolo11n.yaml")
     with pytest.raises(WeightsError, match="holds no finished detector; set detector to the"):
         yolo.resolve_start(str(tmp_path), True, None)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "yolo11n").mkdir()  # called like a model, and none of ours
+    assert yolo.resolve_start("yolo11n", True, None) == yolo.Start("yolo11n.yaml")
 
 
 def test_classifier(blobs: Path, tmp_path: Path) -> None:
