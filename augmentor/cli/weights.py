@@ -106,7 +106,7 @@ def pretrain(
 ) -> None:
     """Train a detector on drawn defects, once, for `evaluate.detector` to start from.
 
-    Three quarters of an hour on one CPU core; nothing is downloaded.
+    Some 50 minutes on one CPU core; nothing is downloaded.
     """
     with command(json, debug) as console:
         from augmentor.workflows.pretraining import pretrain_detector

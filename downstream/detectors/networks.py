@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from downstream.config import Task
+from downstream.detectors.fitting import MODEL, WEIGHTS
 from downstream.errors import OnnxError
 from downstream.predict import MOST_DETECTIONS
 
@@ -65,10 +66,10 @@ def load_network(folder: Path) -> Network:
     """
     about = read_about(folder)
     try:
-        return build_network(about, load_file(folder / "weights.safetensors"))
+        return build_network(about, load_file(folder / WEIGHTS))
     except (OSError, ValueError, RuntimeError) as fault:
         raise OnnxError(
-            f"{folder / 'weights.safetensors'} does not fit its model.json "
+            f"{folder / WEIGHTS} does not fit its {MODEL} "
             f"({_line(fault)}); delete {folder} and run: augment evaluate"
         ) from None
 
@@ -108,7 +109,7 @@ def read_about(folder: Path) -> dict[str, Any]:
     Raises:
         OnnxError: there is none, or it is of a kind that can't be exported.
     """
-    path = folder / "model.json"
+    path = folder / MODEL
     if not (folder / "result.json").is_file() or not path.is_file():
         raise OnnxError(f"The run in {folder} is not finished; finish it: augment evaluate")
     about = dict(json.loads(path.read_text(encoding="utf-8")))
@@ -181,19 +182,30 @@ Built = tuple[nn.Module, Any, dict[str, Any]]
 """The bare network, what wraps it once its weights are loaded, and the rest of its `Network`."""
 
 
-def _detector(about: dict[str, Any]) -> Built:
-    from ultralytics.nn.modules.head import Detect, RTDETRDecoder
+def is_rtdetr(source: object) -> bool:
+    """Whether a detector is a transformer, which ultralytics builds and trains by other classes."""
+    return "rtdetr" in Path(str(source)).name.lower()
+
+
+def bare_detector(about: dict[str, Any]) -> Any:
+    """Ultralytics' own network that `about` describes, with random weights; whatever it raises."""
     from ultralytics.nn.tasks import DetectionModel, RTDETRDetectionModel
 
-    rtdetr = "rtdetr" in Path(str(about["source"])).name.lower()
-    build = RTDETRDetectionModel if rtdetr else DetectionModel
+    build = RTDETRDetectionModel if is_rtdetr(about["source"]) else DetectionModel
+    return build(about["yaml"], nc=len(about["classes"]), verbose=False)
+
+
+def _detector(about: dict[str, Any]) -> Built:
+    from ultralytics.nn.modules.head import Detect, RTDETRDecoder
+
     try:
-        net: Any = build(about["yaml"], nc=len(about["classes"]), verbose=False)
+        net = bare_detector(about)
     except Exception as fault:
         raise OnnxError(
             f"ultralytics can't rebuild {about['source']} ({_line(fault)}); install the version "
             "that config.json of the run names, or run: augment evaluate"
         ) from fault
+    rtdetr = is_rtdetr(about["source"])
     head = net.model[-1]
     if not isinstance(head, Detect | RTDETRDecoder):
         raise OnnxError(

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from ultralytics import settings
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
-from ultralytics.nn.tasks import DetectionModel, RTDETRDetectionModel, yaml_model_load
+from ultralytics.nn.tasks import yaml_model_load
 from ultralytics.utils import LOGGER
 
 from downstream.config import ExperimentConfig
@@ -32,12 +32,11 @@ from downstream.detectors.by_step import (
     predict,
 )
 from downstream.detectors.fitting import MODEL, WEIGHTS, save_network
+from downstream.detectors.networks import KINDS, bare_detector, is_rtdetr
 from downstream.detectors.outcome import OnStep, Outcome, ValChosen, pick_device, use_bf16
 from downstream.detectors.selection import CHECKS
 from downstream.errors import WeightsError
 from downstream.files import read_json
-
-KIND = "ultralytics-detect"
 
 if settings["sync"]:
     settings.update({"sync": False})
@@ -60,7 +59,7 @@ class Start:
     @property
     def rtdetr(self) -> bool:
         """Whether it is a transformer, which ultralytics trains by other classes."""
-        return "rtdetr" in Path(self.model).name.lower()
+        return is_rtdetr(self.model)
 
 
 def resolve_start(name: str, pretrained: bool, weights_dir: Path | None) -> Start:
@@ -108,7 +107,7 @@ def _about(run: Path) -> dict[str, Any]:
     """What an earlier training says of its detector."""
     about = read_json(run / MODEL)
     whole = (run / "result.json").is_file() and (run / WEIGHTS).is_file()
-    if about.get("kind") != KIND or not whole:
+    if KINDS.get(str(about.get("kind"))) != "detection" or not whole:
         raise WeightsError(
             f"{run} holds no finished detector; set detector to the folder of a detection run, "
             "such as one of evaluation/runs/detection-*, or to a name such as yolo11n."
@@ -122,9 +121,8 @@ def _trained_before(start: Start) -> torch.nn.Module | None:
     if start.run is None:
         return None
     about = _about(start.run)
-    build = RTDETRDetectionModel if start.rtdetr else DetectionModel
     try:
-        model: Any = build(about["yaml"], nc=len(about["classes"]), verbose=False)
+        model = bare_detector(about)
         model.load_state_dict(load_file(start.run / WEIGHTS))
     except Exception as fault:
         raise WeightsError(
@@ -246,7 +244,7 @@ def _save(
     folder: Path,
 ) -> None:
     about = {
-        "kind": KIND,
+        "kind": "ultralytics-detect",
         "source": source,
         "yaml": model.yaml,
         "classes": list(classes),

@@ -1,0 +1,108 @@
+"""Where a detector starts: at random, from a file, or from a run that saw no val or test image."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from downstream.config import ExperimentConfig
+from downstream.dataset import Export, read_export
+from downstream.detectors import yolo
+from downstream.detectors.networks import bare_detector
+from downstream.errors import LeakError, WeightsError
+from downstream.files import read_json
+from downstream.runs import Run, execute, plan_runs
+
+TINY = ExperimentConfig(
+    detection_steps=7, detection_px=64, detection_batch=3, precision="fp32", device="cpu"
+)
+
+
+def test_unknown_and_missing_detector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(WeightsError, match="ultralytics knows no model 'yolo99z'"):
+        yolo.resolve_start("yolo99z", True, None)
+    with pytest.raises(WeightsError, match="is not on disk; put it there"):
+        yolo.resolve_start("mine.pt", True, tmp_path)
+    mine = tmp_path / "mine.pt"
+    mine.write_bytes(b"weights")
+    assert yolo.resolve_start("mine.pt", True, tmp_path) == yolo.Start(str(mine), mine)
+    assert yolo.resolve_start("mine", True, tmp_path).weights == mine
+    assert yolo.resolve_start("yolo11n", True, tmp_path) == yolo.Start("yolo11n.yaml")
+    with pytest.raises(WeightsError, match="holds no finished detector; set detector to the"):
+        yolo.resolve_start(str(tmp_path), True, None)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "yolo11n").mkdir()  # called like a model, and none of ours
+    assert yolo.resolve_start("yolo11n", True, None) == yolo.Start("yolo11n.yaml")
+
+
+def planned(export: Path, out: Path, **more: object) -> tuple[Export, ExperimentConfig, Run]:
+    """The one run of detection on the arm `real` of an export, in steps too few to learn in."""
+    settings = {"tasks": ("detection",), "arms": ("real",), "seeds": (0,), "measure": "val", **more}
+    config = TINY.model_copy(update=settings)
+    whole = read_export(export, config.measure)
+    (run,) = plan_runs(whole, out, config)
+    return whole, config, run
+
+
+def test_a_detector_goes_on_from_an_earlier_run(
+    any_export: Callable[..., Path], blobs: Path, tmp_path: Path
+) -> None:
+    """Its layers are the earlier run's where nothing is learnt; what that run and the one before
+    it have seen is known, and may not be of val or test."""
+    whole, config, first = planned(any_export(tmp_path / "first", seed=1), tmp_path / "one")
+    execute(first, whole, config)
+    still = {"detector": str(first.folder), "detection_lr": 1e-12}
+    whole, config, second = planned(blobs, tmp_path / "two", **still)
+    assert read_json(second.folder / "result.json") == {}
+    result = execute(second, whole, config)
+    assert not result["from_scratch"] and str(first.folder) in result["weights"]
+    ours, theirs = (load_file(run.folder / "weights.safetensors") for run in (second, first))
+    learnt = [name for name in ours if name.endswith(("conv.weight", "bn.bias"))]
+    assert len(learnt) > 100
+    for name in learnt:
+        assert torch.allclose(ours[name], theirs[name], atol=1e-5), name
+    assert json.loads((second.folder / "model.json").read_text())["source"] == "yolo11n.yaml"
+
+    _, _, scratch = planned(blobs, tmp_path / "two")
+    _, _, never = planned(blobs, tmp_path / "two", detector=str(first.folder), pretrained=False)
+    assert scratch.inputs["weights"] is None and "seen" not in scratch.inputs
+    assert never.inputs["weights"] is None
+    assert second.inputs["weights"] and len(second.inputs["seen"]) == 8
+
+    swapped = any_export(
+        tmp_path / "swapped", seed=1, arms={"real": 0}
+    )  # what was trained on is now held out
+    lines = (swapped / "manifest.jsonl").read_text()
+    for before, after in (("train", "kept"), ("val", "train"), ("kept", "val")):
+        lines = lines.replace(f'"split": "{before}"', f'"split": "{after}"')
+    (swapped / "manifest.jsonl").write_text(lines)
+    for folder in (first.folder, second.folder):
+        with pytest.raises(LeakError, match=r"has learned from .*, which is in val here; set"):
+            planned(swapped, tmp_path / "three", detector=str(folder))
+
+
+def test_a_detector_of_other_classes_lends_all_but_its_last_layer(
+    blobs: Path, tmp_path: Path
+) -> None:
+    whole, config, run = planned(blobs, tmp_path / "one")
+    execute(run, whole, config)
+    start = yolo.resolve_start(str(run.folder), True, None)
+    before = yolo._trained_before(start)
+    assert before is not None and before.names == {0: "dot", 1: "bar"}
+    more = bare_detector({"source": start.model, "yaml": before.yaml, "classes": "abcde"})
+    more.load(before, verbose=False)
+    ours, theirs = more.state_dict(), before.state_dict()
+    other = {name for name in ours if ours[name].shape != theirs[name].shape}
+    assert other and all(".cv3." in name for name in other)
+    assert torch.equal(ours["model.0.conv.weight"], theirs["model.0.conv.weight"])
+
+    about = json.loads((run.folder / "model.json").read_text())
+    (run.folder / "model.json").write_text(json.dumps(about | {"classes": ["a", "b", "c"]}))
+    with pytest.raises(WeightsError, match=r"weights.safetensors does not fit its model.json"):
+        yolo._trained_before(start)
+    (run.folder / "config.json").unlink()
+    with pytest.raises(WeightsError, match="does not say what the detector was trained on"):
+        planned(blobs, tmp_path / "two", detector=str(run.folder))
