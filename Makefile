@@ -67,7 +67,7 @@ bench: setup     ## speed and memory on this machine, as tables
 	$(BIN)/python benchmarks/foundation.py
 	$(BIN)/python benchmarks/onnx_latency.py
 
-bench-gain: setup ## what synthetic defects are worth on real photographs; two nights, continues when killed
+bench-gain: setup ## what synthetic defects are worth on real photographs, over four splits; a night each, continues when killed
 	$(BIN)/python benchmarks/gain.py magnetic-tile
 	$(BIN)/python benchmarks/gain.py neu-det
 

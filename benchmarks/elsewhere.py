@@ -34,8 +34,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-from gain import Lines, options
 from PIL import Image
+from study import Lines, options
 
 from downstream.files import write_atomic
 

@@ -1,29 +1,43 @@
 """What synthetic defects are worth on real photographs: import, arms, detectors, verdict.
 
-    python benchmarks/gain.py [magnetic-tile|neu-det] [--data DIR] [--home DIR] [--quick]
+    python benchmarks/gain.py [magnetic-tile|neu-det] [--splits 4] [--first 37] [--tasks A,B]
+        [--arms A,B] [--set KEY=VALUE ...] [--data DIR] [--home DIR] [--jobs N] [--table]
+    python benchmarks/gain.py magnetic-tile --quick
 
 Twelve real images a class (ten on neu-det), near-identical photographs on one side of the split.
-Every arm is trained with the same steps and seeds, and the aims are judged on test. Killed and
-repeated, it continues. What the mix is made of was compared on val: benchmarks/levers.py.
-The full study takes a night on two cores (magnetic-tile: 10 hours by the time of a step), `--quick`
-an hour: localisation alone.
+The split is what is repeated, each with a training seed of its own, since which few images one has
+moves a score more than an arm does; within a split every arm has the same steps. Detectors start
+from one that has learned drawn defects (`augment weights pretrain`), as from scratch they learn
+nothing in these steps by which arms could be told apart (docs/experiments.md); U-Net and ResNet
+start from scratch. The table is printed after every split. Killed and repeated, it continues;
+`--table` prints what is finished. `--quick` is localisation alone on one split, three seeds.
 """
 
 import argparse
 import json
 import os
-import platform
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
+import numpy as np
+from splits import SHARED, closures, measured_pairs, read, table
+from study import (
+    DATASETS,
+    QUICK,
+    RATIO,
+    ROOT,
+    USUAL_DATA,
+    describe,
+    settings_of,
+    study,
+)
 
-ROOT = Path(__file__).parents[1]
-USUAL_DATA = ROOT.parent / "shared" / "data"
+from downstream.config import PRIMARY
+from downstream.repeated import Rows, share_of_gap
 
 BEFORE = """\
 A throw-away study that this one has to beat (not this project's code; magnetic-tile, 12 images a
@@ -37,41 +51,18 @@ It kept no near-identical photographs together: of the test defects of such a sp
 among all real training images, 26 % among 12 a class (docs/experiments.md). That lifts its ceiling.
 """
 
-RATIO = 0.8
-PASTED = {"copy-paste": 1.0}
-"""What `mixed` is made of: placed and filtered as the project does it, on backgrounds that look
-like the defect's own, while the arm `copy-paste` is pasted on any."""
+FIRST = 37
+"""Nothing was ever chosen by this split of magnetic-tile or a later one, nor did any settle a
+hypothesis before."""
 
-MIXES = ("mixed", f"compact+copy-paste@{RATIO}")
+DIFFUSION = f"compact+copy-paste@{RATIO}"
+MIXES = ("mixed", DIFFUSION)
 """The arms of ours that val chooses among."""
 
-
-@dataclass(frozen=True)
-class Dataset:
-    """A study's photographs, what `mixed` is made of, and the aims: gap closure on test by task."""
-
-    shots: int
-    layout: str
-    tasks: tuple[str, ...]
-    generators: Mapping[str, float] = field(default_factory=lambda: PASTED)
-    aims: Mapping[str, float] = field(default_factory=dict)
-
-
-DATASETS = {
-    "magnetic-tile": Dataset(
-        12,
-        "pairs",
-        ("detection", "classification", "localisation"),
-        aims={"detection": 0.8, "classification": 0.5, "localisation": 0.8},
-    ),
-    # pasted plainly most are rejected for their rims (docs/experiments.md)
-    "neu-det": Dataset(10, "voc", ("detection", "classification"), {"poisson-paste": 1.0}),
-}
+BASELINES = ("real", "copy-paste")
 
 FULL: dict[str, Any] = {
-    "seeds": (0, 1, 2),
-    "arms": ("real", "copy-paste", *MIXES, "full"),
-    # as many as in `BEFORE`; with 3,000 this study alone would take magnetic-tile past a night
+    "arms": ("real", "plain-paste", "copy-paste", *MIXES, "full"),
     "detection_steps": 1600,
     "detection_px": 256,
     # found on val of a split of its own (docs/experiments.md)
@@ -80,15 +71,6 @@ FULL: dict[str, Any] = {
     "classification_steps": 900,
     "classification_px": 128,
     "localisation_steps": 4000,
-    "localisation_px": 128,
-    "select": "both",
-}
-QUICK: dict[str, Any] = {
-    "seeds": (0, 1, 2),
-    "arms": ("real", "copy-paste", "mixed", "full"),
-    # the one task that learns anything worth comparing in the time; it does not level off either
-    "tasks": ("localisation",),
-    "localisation_steps": 2400,
     "localisation_px": 128,
     "select": "both",
 }
@@ -101,155 +83,131 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="the photographs; default: ../shared/data/NAME")
     parser.add_argument("--home", type=Path, default=ROOT / "scratch" / "gain")
     parser.add_argument("--quick", action="store_true", help="an hour instead of a night")
+    parser.add_argument("--splits", type=int, default=4, help="how many")
+    parser.add_argument("--first", type=int, default=FIRST, help="seed of the first one")
     parser.add_argument("--tasks", help="comma-separated; default: all that the labels allow")
     parser.add_argument("--arms", help="comma-separated, instead of the study's own")
-    parser.add_argument("--seeds", type=int, help="how many, instead of the study's three")
     parser.add_argument(
         "--set",
         nargs="+",
         default=[],
         metavar="KEY=VALUE",
-        help="settings of `evaluate` instead of the study's own, e.g. detection_steps=1600",
+        help="settings of `evaluate` instead of the study's own, e.g. detection_steps=3200",
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at once")
+    parser.add_argument("--table", action="store_true", help="only print what is finished")
     given = parser.parse_args()
     data = given.data or USUAL_DATA / given.dataset
-    if not data.is_dir():
+    if not given.table and not data.is_dir():
         raise SystemExit(f"error: there is no {data}; name the photographs with: --data DIR")
     kind = "QUICK study (localisation alone, 128 px)" if given.quick else "study"
     print(describe(given.dataset, kind), flush=True)
     if given.dataset == "magnetic-tile":
         print(BEFORE, flush=True)
     began = time.monotonic()
-    home = given.home / f"{given.dataset}{'-quick' if given.quick else ''}"
-    settings: dict[str, Any] = {"tasks": DATASETS[given.dataset].tasks, "jobs": given.jobs}
-    settings |= QUICK if given.quick else FULL
-    settings = settings_of(settings, given.tasks, given.arms, given.set)
-    if given.seeds:
-        settings["seeds"] = tuple(range(given.seeds))
+    usual = {"tasks": DATASETS[given.dataset].tasks} | (QUICK if given.quick else FULL)
+    settings = settings_of(usual, given.tasks, given.arms, given.set) | {"jobs": given.jobs}
+    if given.quick:
+        quick(given.dataset, data, given.home / f"{given.dataset}-quick", settings)
+    else:
+        seeds = range(given.first, given.first + given.splits)
+        homes = {split: given.home / f"{given.dataset}-{split}" for split in seeds}
+        repeated(given.dataset, data, homes, settings, given.home / "drawn", only=given.table)
+    print(f"\nthis call took {(time.monotonic() - began) / 60:.0f} min")
+
+
+def quick(dataset: str, data: Path, home: Path, settings: Mapping[str, Any]) -> None:
+    """One split, the seeds of `settings`: the report's own table."""
     print(json.dumps(settings), flush=True)
-    report, table = study(given.dataset, data, home, settings)
-    print("This study, everything measured here:\n")
-    print(table)
-    print(aims(report, DATASETS[given.dataset].aims))
-    spent = report["seconds"]["runs"] / 3600
-    print(f"\nthis call took {(time.monotonic() - began) / 60:.0f} min; all runs {spent:.1f} h")
+    report, found = study(dataset, data, home, settings)
+    print(f"This study, everything measured here:\n\n{found}")
+    print(f"all runs took {report['seconds']['runs'] / 3600:.1f} h")
 
 
-def settings_of(
-    usual: Mapping[str, Any], tasks: str | None, arms: str | None, changes: Sequence[str]
-) -> dict[str, Any]:
-    """A study's settings of `evaluate`, with what the command line says otherwise."""
-    lists = {"tasks": tasks, "arms": arms}
-    named = {key: tuple(value.split(",")) for key, value in lists.items() if value}
-    return {**usual, **named, **options(changes)}
-
-
-def options(words: Sequence[str]) -> dict[str, Any]:
-    """KEY=VALUE of the command line, values read as YAML."""
-    return {key: yaml.safe_load(value) for key, _, value in (w.partition("=") for w in words)}
-
-
-def study(
-    name: str,
+def repeated(
+    dataset: str,
     data: Path,
-    home: Path,
-    settings: Mapping[str, Any],
-    split_seed: int = 0,
-    masks: Mapping[str, Any] | None = None,
-) -> tuple[dict[str, Any], str]:
-    """Import, build, evaluate; what is finished is not done again. `settings` are those of
-    `evaluate`, `masks` those of `masks` that differ from the defaults."""
-    from augmentor.workflows.build import build_dataset
-    from augmentor.workflows.evaluate import evaluate_project
-    from augmentor.workflows.importing import import_project
-    from augmentor.workflows.project import (
-        FILE_NAME,
-        MixConfig,
-        SourceConfig,
-        SplitConfig,
-        open_project,
-        save_project,
-    )
-    from downstream.config import ExperimentConfig
-    from generator.planner_settings import PlannerSettings
+    homes: Mapping[int, Path],
+    settings: dict[str, Any],
+    drawn: Path,
+    *,
+    only: bool,
+) -> None:
+    """Split after split, with the table of all that is finished after each.
 
-    dataset, reporter = DATASETS[name], Lines()
-    if not (home / FILE_NAME).is_file():
-        source = SourceConfig(path=data.absolute(), layout=dataset.layout, on_bad="skip")
-        split = SplitConfig(seed=split_seed, shots=dataset.shots, group_by="similar")
-        import_project(home.name, source, split, home, reporter)
-    project = open_project(home)
-    mix = MixConfig(ratio=RATIO, generators=dict(dataset.generators))
-    update = {"evaluate": ExperimentConfig(**settings), "mix": mix}
-    update["masks"] = PlannerSettings(**(masks or {}))
-    project = save_project(home, project.config.model_copy(update=update))
-    build_dataset(project, reporter)
-    found = evaluate_project(project, reporter)
-    return found.report, found.table
+    Args:
+        dataset: a key of `DATASETS`.
+        data: its photographs.
+        homes: each split's project, by its seed.
+        settings: of `evaluate`.
+        drawn: where detectors begin is made here, unless `settings` names a detector.
+        only: train nothing, print what is finished.
+    """
+    if "detection" in settings["tasks"] and "detector" not in settings:
+        start = base(drawn, only=only)
+        settings = settings | ({"detector": str(start)} if start else {})
+    print(json.dumps(settings | {"seeds": "that of the split"}), flush=True)
+    aims = DATASETS[dataset].aims
+    for split, home in homes.items() if not only else ():
+        study(dataset, data, home, settings | {"seeds": (split,)}, split)
+        print(f"\nSplit {split} is finished.\n{told(homes, settings, aims)}", flush=True)
+    if only:
+        print(told(homes, settings, aims))
 
 
-class Lines:
-    """Says what happens, with the time, and progress once a minute."""
-
-    def __init__(self) -> None:
-        self._told = 0.0
-
-    def say(self, text: str) -> None:
-        """Print a line."""
-        print(f"{time.strftime('%H:%M:%S')}  {text}", flush=True)
-
-    warn = say
-
-    def progress(self, task: str, done: int, total: int, note: str = "") -> None:
-        """Print at most one line a minute."""
-        if time.monotonic() - self._told > 60:
-            self._told = time.monotonic()
-            self.say(f"{task}: {done} of {total} {note}")
+def base(folder: Path, *, only: bool) -> Path | None:
+    """The detector that has learned drawn defects, made where there is none and not `only`."""
+    made = next((path.parent for path in folder.glob("runs/*/result.json")), None)
+    if made is None and not only:
+        subprocess.run(
+            [sys.executable, "-m", "augmentor", "weights", "pretrain", folder], check=True
+        )
+        return base(folder, only=True)
+    return made
 
 
-def aims(report: Mapping[str, Any], wanted: Mapping[str, float]) -> str:
-    """For each task the arm that val prefers, what it closes of the gap on test, and the aim."""
+def told(homes: Mapping[int, Path], settings: Mapping[str, Any], aims: Mapping[str, float]) -> str:
+    """Everything that is finished, as Markdown: a table against each baseline, closures, aims."""
+    rows = read(homes, settings)
+    parts = ["Everything measured here:"]
+    for baseline in BASELINES:
+        if any(arm == baseline for _, arm in rows):
+            parts += [f"\nAgainst `{baseline}`:\n", table(rows, baseline)]
+    return "\n".join([*parts, "", *closures(rows), "", judged(rows, aims)])
+
+
+def judged(rows: Rows, wanted: Mapping[str, float]) -> str:
+    """For each task the mix that val prefers, what it closes of the gap on test, and the aim."""
     lines = ["The mix that val prefers, judged on test:"]
-    for task, metric in report["primary"].items():
-        arms = report["results"].get(task, {})
-        mixes = [arm for arm in MIXES if arm in arms]
-        if not mixes:
+    for task in dict.fromkeys(task for task, _ in rows):
+        metric = PRIMARY[task]
+        arms = [arm for arm in MIXES if (task, arm) in rows]
+        if not arms:
             lines.append(f"- {task}: no mix was measured")
             continue
-        best = max(mixes, key=lambda arm: arms[arm]["val"][metric]["mean"])
-        lines.append(f"- {task}: {best}, {closure(report, task, best)}; {aim(wanted.get(task))}")
-        for baseline, gaps in (report.get("differences_to") or {}).items():
-            gap = gaps.get(task, {}).get(best, {}).get(metric)
-            if gap is not None:
-                interval = f"{gap['difference']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}]"
-                lines.append(f"  against {baseline}: {interval}, {gap['verdict']}")
+        best = preferred(rows, task, arms, metric)
+        found = share_of_gap(rows, task, best, metric)
+        closed = f"closure of the gap: {found['reason']}"
+        if found["value"] is not None:
+            closed = f"closes {found['value']:.0%} [{found['low']:.0%}, {found['high']:.0%}]"
+        aim = f"the aim is {wanted[task]:.0%}" if task in wanted else "no aim is set"
+        lines.append(f"- {task} ({metric}): {best}, {closed}; {aim}")
+        for baseline in BASELINES:
+            for pair in measured_pairs(rows, baseline):
+                if (pair.task, pair.arm, pair.metric, pair.side) == (task, best, metric, "test"):
+                    gap = pair.gap(SHARED)
+                    says = gap.verdict(gap.p, 0.95)
+                    interval = f"{gap.difference:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]"
+                    lines.append(f"  against {baseline}: {interval}, {says} ({gap.splits} splits)")
     return "\n".join(lines)
 
 
-def closure(report: Mapping[str, Any], task: str, arm: str) -> str:
-    """The share of the gap between `real` and `full` that an arm closes, in words."""
-    found = report.get("closure", {}).get(task, {}).get(arm)
-    if not found or found.get("value") is None:
-        why = (found or {}).get("reason", "it was not measured")
-        return f"closure of the gap {why if why.startswith('not defined') else f'unknown: {why}'}"
-    return f"closes {found['value']:.0%} [{found['low']:.0%}, {found['high']:.0%}] of the gap"
-
-
-def aim(share: float | None) -> str:
-    """The aim, in words."""
-    return "no aim is set" if share is None else f"the aim is {share:.0%}"
-
-
-def describe(name: str, kind: str) -> str:
-    """What is run, where, and at which commit."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
-    ).stdout.strip()
-    load = os.getloadavg()[0]
-    return (
-        f"{kind} on {name}, commit {commit or 'unknown'}, {time.strftime('%d %B %Y')}\n"
-        f"{platform.machine()}, {os.cpu_count()} cores, load {load:.1f} at the start\n"
+def preferred(rows: Rows, task: str, arms: Sequence[str], metric: str) -> str:
+    """The arm with the highest mean on val, over the splits that have all of them."""
+    shared = set.intersection(*(set(rows[task, arm]) for arm in arms))
+    return max(
+        arms,
+        key=lambda arm: np.mean([rows[task, arm][split]["val"][metric] for split in shared] or [0]),
     )
 
 

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from gain import Lines, options
+from study import Lines, options
 
 
 def main() -> None:

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gain import DATASETS, QUICK, ROOT, USUAL_DATA, describe, options, settings_of, study
 from scipy import stats
+from study import DATASETS, QUICK, ROOT, USUAL_DATA, describe, options, settings_of, study
 
 from augmentor.workflows.project import SplitConfig
 from downstream.config import BASELINE, PRIMARY

@@ -1,0 +1,72 @@
+"""The study of a night: which mix it judges, by what, and what it says of planted effects."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+
+from gain import MIXES, base, judged, preferred
+
+MIXED, DIFFUSION = MIXES
+
+
+def planted(val: np.ndarray, test: np.ndarray) -> dict[int, dict]:
+    """Macro F1 of an arm on both sides, by split."""
+
+    def one(value: float) -> dict:
+        return dict.fromkeys(("accuracy", "macro_f1", "balanced_accuracy"), float(value))
+
+    both = zip(val, test, strict=True)
+    return {split: {"val": one(v), "test": one(t)} for split, (v, t) in enumerate(both, start=37)}
+
+
+@pytest.fixture
+def rows():
+    rng = np.random.default_rng(0)
+    real, gap = rng.normal(0.5, 0.1, 4), rng.normal(0.2, 0.01, 4)
+    found = {
+        "real": planted(real, real),
+        "copy-paste": planted(real, real + 0.8 * gap),
+        # the better one on val is the worse one on test
+        MIXED: planted(real + 0.1, real + gap / 2),
+        DIFFUSION: planted(real, real + 0.9 * gap),
+        "full": planted(real, real + gap),
+    }
+    return {("classification", arm): of for arm, of in found.items()}
+
+
+def test_the_mix_is_chosen_on_val_and_judged_on_test(rows):
+    title, verdict, against_real, against_paste = judged(rows, {"classification": 0.5}).split("\n")
+    assert "val prefers" in title
+    assert verdict.startswith(f"- classification (macro_f1): {MIXED}, closes 50% [50%, 50%]")
+    assert verdict.endswith("the aim is 50%")
+    assert "against real: +0.1" in against_real and "helps (4 splits)" in against_real
+    assert "against copy-paste: -0.0" in against_paste and "hurts" in against_paste
+
+
+def test_a_mix_is_chosen_on_splits_that_have_them_all(rows):
+    metric, task = "macro_f1", "classification"
+    assert preferred(rows, task, MIXES, metric) == MIXED
+    # a split on which the other one alone was trained, and did well, tells nothing
+    rows[task, DIFFUSION][41] = {"val": {metric: 5.0}, "test": {metric: 0.0}}
+    assert preferred(rows, task, MIXES, metric) == MIXED
+
+
+def test_nothing_is_said_without_a_gap_or_a_mix(rows):
+    rows["classification", "full"] = rows["classification", "real"]
+    found = judged(rows, {}).split("\n")[1]
+    assert "not defined" in found and found.endswith("no aim is set")
+    for mix in MIXES:
+        del rows["classification", mix]
+    assert "no mix was measured" in judged(rows, {})
+
+
+def test_a_table_makes_no_detector(tmp_path):
+    assert base(tmp_path, only=True) is None
+    run = tmp_path / "runs" / "detection-seed0-abc"
+    run.mkdir(parents=True)
+    (run / "result.json").touch()
+    assert base(tmp_path, only=False) == run
