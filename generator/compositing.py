@@ -18,6 +18,9 @@ LOW, HIGH = 0.8, 2.0
 STEP_PX = 6
 """Distance of the neighbour that the surface is compared with, pixels."""
 
+SMOOTH_SHARE = 0.2
+"""What of a defect counts as its grain is finer than this share of its mask's depth."""
+
 LEAST_PART = 0.01
 WORK_PX = 160
 
@@ -48,7 +51,8 @@ def composite(draft: Draft, painted: np.ndarray, *, feather_px: int = 3) -> Comp
     Pixels farther than `feather_px` from `draft.mask` are bit-identical to the background; within
     it the painted share falls linearly; with `draft.fade_px` it falls inside the mask instead, and
     nothing outside changes. A smooth offset between the painted crop and the
-    background, as seen outside the mask, is taken off first.
+    background, as seen outside the mask, is taken off first, and what is left in the mask is
+    multiplied by `draft.severity`, as far as it is no grain.
 
     Args:
         draft: the plan.
@@ -63,7 +67,8 @@ def composite(draft: Draft, painted: np.ndarray, *, feather_px: int = 3) -> Comp
         - `leak`: share of the painted crop's changes (summed absolute difference above the noise)
           that lies outside the feathered mask, before blending cuts it off;
         - `seam`: by how much the gradient along the mask's rim exceeds that of the background at
-          the same place, in units of the surface's noise; 0 without excess;
+          the same place, in units of the surface's noise; 0 without excess. That of the defect
+          before `Draft.severity`, as a darker one has no worse seam;
         - `area_px`: pixels of the derived mask.
 
     Raises:
@@ -83,16 +88,16 @@ def composite(draft: Draft, painted: np.ndarray, *, feather_px: int = 3) -> Comp
     if draft.background.grey:
         painted = np.repeat(painted.mean(axis=2, keepdims=True).round().astype(np.uint8), 3, axis=2)
     raw = painted.astype(np.float32) - below
-    even = raw - _offset(raw, away > feather_px)
+    plain = raw - _offset(raw, away > feather_px)
+    even = _stressed(plain, wanted, draft.severity)
     # only what lies within the feather is written at all: the rest stays bit-identical
     support = away <= feather_px
     alpha = np.clip(1 - away / (feather_px + 1), 0, 1)
     if draft.fade_px > 0:
         depth = cv2.distanceTransform(wanted.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
         alpha = np.clip(depth / (draft.fade_px + 1), 0, 1)
-    mixed = np.clip(np.rint(below + alpha[..., None] * even), 0, 255).astype(np.uint8)
     image = draft.image.copy()
-    image[y1:y2, x1:x2][support] = mixed[support]
+    image[y1:y2, x1:x2] = _blend(below, even, alpha, support)
 
     change = image[y1:y2, x1:x2].astype(np.float32) - below
     changed, contrast = _derive(change, below, even, wanted, support)
@@ -103,11 +108,19 @@ def composite(draft: Draft, painted: np.ndarray, *, feather_px: int = 3) -> Comp
         "fill": float((changed & wanted).sum() / wanted.sum()),
         "contrast": contrast,
         "leak": _leak(even, below, support),
-        "seam": _seam(image[y1:y2, x1:x2], below, wanted),
+        "seam": _seam(_blend(below, plain, alpha, support), below, wanted),
         "area_px": float(changed.sum()),
     }
     boxes = (box_of(mask),) if draft.one_box and mask.any() else boxes_of(mask)
     return Composite(image, mask, boxes, scores)
+
+
+def _blend(
+    below: np.ndarray, difference: np.ndarray, alpha: np.ndarray, support: np.ndarray
+) -> np.ndarray:
+    """A (h, w, 3) uint8 background with a share of a difference added where `support` is True."""
+    mixed = np.clip(np.rint(below + alpha[..., None] * difference), 0, 255).astype(np.uint8)
+    return np.where(support[..., None], mixed, below)
 
 
 def boxes_of(mask: np.ndarray) -> tuple[Box, ...]:
@@ -150,6 +163,22 @@ def _offset(difference: np.ndarray, outside: np.ndarray) -> np.ndarray:
     small = cv2.GaussianBlur(small, (0, 0), blur) + 1e-2 * centre.astype(np.float32)
     full = outside.shape[1], outside.shape[0]
     return cv2.resize(small / weight[..., None], full, interpolation=cv2.INTER_LINEAR)
+
+
+def _stressed(difference: np.ndarray, wanted: np.ndarray, severity: float) -> np.ndarray:
+    """A difference to the background with that of the mask made stronger or fainter.
+
+    Only its smooth part is multiplied: paste and background have a grain of their own, and their
+    difference has both.
+    """
+    if severity == 1:
+        return difference
+    inside = wanted.astype(np.float32)
+    depth = cv2.distanceTransform(np.pad(wanted.view(np.uint8), 1), cv2.DIST_L2, 3).max()
+    sigma = float(np.clip(SMOOTH_SHARE * depth, 0.7, 4.0))
+    weight = cv2.GaussianBlur(inside, (0, 0), sigma) + 1e-3
+    smooth = cv2.GaussianBlur(difference * inside[..., None], (0, 0), sigma) / weight[..., None]
+    return np.asarray(difference + (severity - 1) * smooth * inside[..., None])
 
 
 def _derive(

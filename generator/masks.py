@@ -38,6 +38,9 @@ FADE_SHARE = 0.3
 """How far a defect without a known outline fades in from its mask's rim, as a share of the mask's
 largest depth: there its texture goes over into the surface's, where a rim would show."""
 
+SEVERITY = 1
+"""Names the stream of random numbers that a defect's severity is drawn from."""
+
 LIKE_RADIUS = 0.12
 """How near to the centre that a request asks for a mask may lie at first, as a share of the
 background's sides; the more tries are spent, the farther."""
@@ -244,7 +247,13 @@ class DraftPlanner:
             context=context,
             one_box=model.instance.mask_kind != "exact",
             fade_px=FADE_SHARE * _depth(mask) if lender and _no_outline(model) else 0.0,
+            severity=self._severity(request),
         )
+
+    def _severity(self, request: SampleRequest) -> float:
+        """Drawn from a stream of its own, so that all else is planned alike whatever the range."""
+        least, most = np.log([self.settings.least_severity, self.settings.most_severity])
+        return float(np.exp(np.random.default_rng([request.seed, SEVERITY]).uniform(least, most)))
 
     def _whole_image(self, request: SampleRequest) -> Draft:
         side = self.working_size

@@ -76,4 +76,4 @@ class PlainPlanner(DraftPlanner):
         return result, result
 
     def _draft(self, *args: Any, **kwargs: Any) -> Draft:
-        return replace(super()._draft(*args, **kwargs), fade_px=0.0)
+        return replace(super()._draft(*args, **kwargs), fade_px=0.0, severity=1.0)

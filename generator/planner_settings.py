@@ -69,6 +69,16 @@ class PlannerSettings(StrictModel):
         description="instances below this share of their class's median area, beside a larger one "
         "in their image (specks of an annotation), lend no shape; they stay labels of their image",
     )
+    least_severity: float = Field(
+        1.0, gt=0, le=1, description="how faint a defect may become; see most_severity"
+    )
+    most_severity: float = Field(
+        1.0,
+        ge=1,
+        le=4,
+        description="how much more than the real one a defect may differ from its background; "
+        "drawn evenly on a logarithmic scale, 1 leaves it as it is",
+    )
     cache_mb: int = Field(512, ge=1, description="memory for decoded images, MiB")
 
     @model_validator(mode="after")

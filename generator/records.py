@@ -218,6 +218,7 @@ class Draft:
             that the new one gets one box as well, whatever parts its mask has.
         fade_px: how far inside the mask's rim what is painted fades in, pixels; above 0 where the
             mask is a plain shape in a box and no outline of anything.
+        severity: factor on what is painted, as far as it differs from the background; above 0.
     """
 
     request: SampleRequest
@@ -234,3 +235,4 @@ class Draft:
     context: np.ndarray | None = None
     one_box: bool = False
     fade_px: float = 0.0
+    severity: float = 1.0

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from generator.baselines import make_baseline
-from generator.compositing import _without_crumbs, boxes_of, composite
+from generator.compositing import _stressed, _without_crumbs, boxes_of, composite
 from generator.masks import DraftPlanner
 from generator.quality.agreement import MaskRules, judge
 from generator.records import SampleRequest
@@ -143,6 +143,35 @@ def test_without_an_outline_a_defect_fades_in_inside_its_mask(paster):
         share = np.minimum(depth / 5, 1)[..., None]
         inner = slice(2, -2), slice(2, -2)  # where the crop cuts the mask depths differ
         assert np.abs(change - full * share)[inner].max() <= 2
+
+
+def test_a_severe_defect_stands_out_more_and_is_no_worse_a_seam(pasted):
+    painter = make_baseline("copy-paste")
+    for draft in pasted:
+        painted = painter.paint([draft])[0]
+        usual = composite(draft, painted)
+        severe = composite(dataclasses.replace(draft, severity=2.0), painted)
+        faint = composite(dataclasses.replace(draft, severity=0.5), painted)
+        here = usual.mask
+        levels = [
+            float(np.abs(made.image.astype(float) - draft.image)[here].mean())
+            for made in (faint, usual, severe)
+        ]
+        assert levels == sorted(levels) and levels[2] > 1.3 * levels[1] > 1.3 * levels[0]
+        assert severe.scores["seam"] == usual.scores["seam"]
+        far = ndimage.distance_transform_edt(~draft.mask) > 3
+        assert np.array_equal(severe.image[far], draft.image[far])
+
+
+def test_severity_multiplies_what_is_smooth_and_no_grain():
+    rng = np.random.default_rng(0)
+    wanted = np.zeros((80, 80), dtype=bool)
+    wanted[20:60, 20:60] = True
+    grain = rng.normal(0, 5, (80, 80, 3)).astype(np.float32)
+    found = _stressed(grain - 20, wanted, 3.0)
+    assert found[wanted].mean() == pytest.approx(3 * (grain - 20)[wanted].mean(), rel=0.02)
+    assert found[wanted].std() < 1.5 * grain[wanted].std()
+    assert np.array_equal(found[~wanted], (grain - 20)[~wanted])
 
 
 def test_one_box_a_part_and_none_for_crumbs():

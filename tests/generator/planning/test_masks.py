@@ -480,3 +480,19 @@ def test_a_speck_beside_a_defect_lends_no_shape_and_a_small_defect_does(train, w
     }
     assert [len(areas[e.id]) for e in (both, large, small)] == [3, 3, 3]
     assert max(areas[small.id]) < 100 < 500 < min(areas[both.id])
+
+
+def test_severity_is_drawn_from_its_range_and_changes_nothing_else(train):
+    usual, wide = (
+        DraftPlanner(train, CLASSES, PlannerSettings(**settings))
+        for settings in ({}, {"least_severity": 0.5, "most_severity": 3.0})
+    )
+    drawn = []
+    for k in range(6):
+        one, other = usual.plan(request("pit", k)), wide.plan(request("pit", k))
+        assert one.severity == 1 and same(one, other)
+    for seed in range(300):
+        drawn.append(wide._severity(request("pit", seed=seed)))
+    assert 0.5 <= min(drawn) < 0.52 and 2.9 < max(drawn) <= 3
+    # even on a logarithmic scale: as many below the geometric mean as above it
+    assert 0.4 < np.mean(np.array(drawn) < np.sqrt(1.5)) < 0.6

@@ -16,7 +16,7 @@ from generator.records import SampleRequest
 
 from .conftest import CLASSES
 
-SETTINGS = PlannerSettings(real_share=1.0, recombine=0, background_candidates=1)
+SETTINGS = PlannerSettings(real_share=1.0, recombine=0, background_candidates=1, most_severity=2)
 EACH = 24
 
 
@@ -37,7 +37,7 @@ def drafts(planner):
 def test_nothing_changes_outside_the_mask_and_all_inside_is_the_defect(drafts):
     for draft in drafts:
         assert np.array_equal(draft.paste[~draft.mask], draft.image[~draft.mask])
-        assert draft.fade_px == 0 and draft.context is draft.paste
+        assert draft.fade_px == 0 and draft.context is draft.paste and draft.severity == 1
 
 
 def test_a_paste_keeps_its_own_light(train, drafts):
