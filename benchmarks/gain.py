@@ -37,6 +37,7 @@ from study import (
 )
 
 from downstream.config import PRIMARY
+from downstream.files import read_json
 from downstream.repeated import Rows, share_of_gap
 
 BEFORE = """\
@@ -156,14 +157,16 @@ def repeated(
 
 
 def base(folder: Path, *, only: bool) -> Path | None:
-    """The detector that has learned drawn defects, made where there is none and not `only`."""
-    made = next((path.parent for path in folder.glob("runs/*/result.json")), None)
-    if made is None and not only:
-        subprocess.run(
-            [sys.executable, "-m", "augmentor", "weights", "pretrain", folder], check=True
-        )
-        return base(folder, only=True)
-    return made
+    """The detector that has learned drawn defects; where there is none, and not `only`, it is made
+    as anybody would make it."""
+    about = read_json(folder / "pretrained.json")
+    if "run" in about:
+        return folder.resolve() / about["run"]
+    if only:
+        return None
+    pretrain = [sys.executable, "-m", "augmentor", "weights", "pretrain", folder]
+    subprocess.run(pretrain, check=True)
+    return base(folder, only=True)
 
 
 def told(homes: Mapping[int, Path], settings: Mapping[str, Any], aims: Mapping[str, float]) -> str:

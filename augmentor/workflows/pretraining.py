@@ -10,7 +10,11 @@ from augmentor.sample_data import write_sample_dataset
 from augmentor.workflows.reporting import Reporter
 from downstream.config import ExperimentConfig
 from downstream.dataset import read_export
+from downstream.files import read_json, write_json
 from downstream.runs import execute, plan_runs, read_result
+
+ABOUT = "pretrained.json"
+"""In the folder: what was asked for last, and what came of it."""
 
 ARM = "drawn"
 HELD_OUT = 0.05
@@ -44,7 +48,7 @@ def pretrain_detector(
 ) -> Pretrained:
     """Draw defects on surfaces of many kinds and train a detector on them alone.
 
-    Killed and repeated it draws on; a training that is finished is not done again.
+    Killed and repeated it draws on; what is finished is not done again.
 
     Args:
         folder: for pictures, export and run.
@@ -59,6 +63,10 @@ def pretrain_detector(
         RunError: the training failed.
     """
     folder = folder.resolve()
+    asked = {"detector": detector, "per_class": per_class, "steps": steps}
+    known = read_json(folder / ABOUT)
+    if known.get("asked") == asked and (folder / known["run"] / "result.json").is_file():
+        return Pretrained(**known["made"], run=folder / known["run"])
     reporter.say(f"Drawing {6 * per_class} pictures")
     photos = folder / "photos"
     write_sample_dataset(photos, per_class=per_class, clean=per_class, varied=True)
@@ -96,4 +104,9 @@ def pretrain_detector(
         config,
         lambda done, total: reporter.progress(f"Training {detector}", done, total),
     )
-    return Pretrained(run.folder, len(learnt), result["metrics"]["val"]["map50"], result["seconds"])
+    map50, seconds = result["metrics"]["val"]["map50"], result["seconds"]
+    made = {"images": len(learnt), "map50": map50, "seconds": seconds}
+    # relative, as a folder may be moved
+    where = run.folder.relative_to(folder).as_posix()
+    write_json(folder / ABOUT, {"asked": asked, "run": where, "made": made})
+    return Pretrained(run.folder, **made)
