@@ -159,7 +159,7 @@ def repeated(
 def base(folder: Path, *, only: bool) -> Path | None:
     """The detector that has learned drawn defects; where there is none, and not `only`, it is made
     as anybody would make it."""
-    about = read_json(folder / "pretrained.json")
+    about = read_json(folder / "pretrained-detection.json")
     if "run" in about:
         return folder.resolve() / about["run"]
     if only:

@@ -3,7 +3,14 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 Task = Literal["detection", "classification", "localisation"]
 PrimaryMetric = Literal["map50", "macro_f1", "pixel_ap"]
@@ -17,6 +24,15 @@ PRIMARY: dict[str, PrimaryMetric] = {
     "localisation": "pixel_ap",
 }
 """The one metric of each task that the verdict is about."""
+
+CLASSIFIERS = ("resnet18", "resnet34", "resnet50")
+
+STARTS: dict[str, tuple[str, str]] = {
+    "detection": ("detector", "yolo11n"),
+    "classification": ("classifier", CLASSIFIERS[0]),
+    "localisation": ("localiser", "unet"),
+}
+"""By task, the setting that says where its trainings start, and its usual value."""
 
 
 class ExperimentConfig(BaseModel):
@@ -99,10 +115,11 @@ class ExperimentConfig(BaseModel):
         "beside them. Never ones chosen by test",
     )
 
-    classifier: Literal["resnet18", "resnet34", "resnet50"] = Field(
+    classifier: str = Field(
         "resnet18",
-        description="torchvision model; its ImageNet weights are used only where `pretrained` "
-        "allows it and they are in the torch hub cache",
+        description="a torchvision model (resnet18, resnet34, resnet50), whose ImageNet weights "
+        "are used only where `pretrained` allows it and they are in the torch hub cache; or the "
+        "folder of an earlier classification run to go on from",
     )
     classification_steps: int = Field(
         300, ge=1, le=1_000_000, description="optimiser steps of every classifier"
@@ -132,6 +149,11 @@ class ExperimentConfig(BaseModel):
         True, description="classify `good` images as a class of their own; False leaves them out"
     )
 
+    localiser: str = Field(
+        "unet",
+        description="`unet`, from scratch, or the folder of an earlier localisation run to go on "
+        "from",
+    )
     localisation_steps: int = Field(
         2400,
         ge=1,
@@ -206,6 +228,14 @@ class ExperimentConfig(BaseModel):
             return tuple(range(value))
         return value
 
+    @field_validator("classifier", "localiser")
+    @classmethod
+    def _known(cls, value: str, info: ValidationInfo) -> str:
+        known = CLASSIFIERS if info.field_name == "classifier" else ("unet",)
+        if value not in known and Path(value).name == value and not Path(value).is_dir():
+            raise ValueError(f"must be {', '.join(known)}, or the folder of an earlier run")
+        return value
+
     @model_validator(mode="after")
     def _check(self) -> "ExperimentConfig":
         for name in ("tasks", "arms", "seeds"):
@@ -237,6 +267,8 @@ class ExperimentConfig(BaseModel):
         elif task == "localisation":
             names = ["steps", "px", "batch", "most_clean", "lr", "balance", "width", "fold"]
             names = [f"localisation_{name}" for name in names] + ["select"]
+            # left out where nothing is chosen, so that results from before the choice still count
+            names += ["localiser"] if self.localiser != STARTS[task][1] else []
         else:
             names = ["classifier", "classification_steps", "classification_px"]
             names += ["classification_batch", "classification_lr", "with_good"]

@@ -24,7 +24,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from downstream.config import ExperimentConfig, Task
+from downstream.config import STARTS, ExperimentConfig, Task
 from downstream.dataset import Export, Item, Split
 from downstream.detectors.outcome import OnStep, Outcome, pick_device, use_bf16
 from downstream.errors import LeakError, RunError, WeightsError
@@ -73,7 +73,7 @@ def plan_runs(export: Export, out: Path, config: ExperimentConfig) -> list[Run]:
 
     Raises:
         SettingsError: the export has no such arm.
-        WeightsError: the detector that is named can't be found.
+        WeightsError: what is to be started from can't be found.
         LeakError: it has learned from an image of val or test.
     """
     runs = []
@@ -273,37 +273,56 @@ def _hashes(items: list[Item], task: str) -> list[list[str]]:
     return [[item.sha256, item.label_sha256, sha256_of(item.boxes)] for item in items]
 
 
-def _beginning(config: ExperimentConfig, task: str, export: Export) -> dict[str, Any]:
-    """Hash of the file that a detector starts from (None: at random) and, where that is an earlier
+def _start(config: ExperimentConfig, task: Task) -> tuple[Path | None, Path | None]:
+    """The file that a training starts from, and the folder of the earlier training that it is of;
+    ImageNet weights of a classifier are not looked for here."""
+    if not config.pretrained:
+        return None, None
+    if task == "detection":
+        from downstream.detectors.yolo import resolve_start
+
+        start = resolve_start(config.detector, config.pretrained, config.weights_dir)
+        return start.weights, start.run
+    from downstream.detectors.earlier import about_run, earlier_run
+    from downstream.detectors.fitting import WEIGHTS
+
+    setting, _ = STARTS[task]
+    run = earlier_run(getattr(config, setting))
+    if run is None:
+        return None, None
+    about_run(run, task)
+    return run / WEIGHTS, run
+
+
+def _beginning(config: ExperimentConfig, task: Task, export: Export) -> dict[str, Any]:
+    """Hash of the file that a training starts from (None: at random) and, where that is an earlier
     training, of every image that it or what it started from itself has learned from.
 
     Raises:
-        LeakError: one of these is of this export's val or test.
+        WeightsError: the earlier training is none, or does not say what it has learned from.
+        LeakError: one of these images is of this export's val or test.
     """
-    if task != "detection" or not config.pretrained:
+    weights, run = _start(config, task)
+    if weights is None:
         return {"weights": None}
-    from downstream.detectors.yolo import resolve_start
-
-    start = resolve_start(config.detector, config.pretrained, config.weights_dir)
-    if start.weights is None:
-        return {"weights": None}
-    about: dict[str, Any] = {"weights": sha256_of_file(start.weights)}
-    if start.run is None:
+    setting, example = STARTS[task]
+    about: dict[str, Any] = {"weights": sha256_of_file(weights)}
+    if run is None:
         return about
-    before = read_json(start.run / "config.json")
+    before = read_json(run / "config.json")
     try:
         sides = ("train", "val") if before["settings"]["select"] == "val" else ("train",)
         seen = {row[0] for side in sides for row in before[side]} | set(before.get("seen", []))
     except (KeyError, TypeError, IndexError):
         raise WeightsError(
-            f"{start.run / 'config.json'} does not say what the detector was trained on, so it may "
-            "know images of val or test; set detector to a whole folder of evaluation/runs."
+            f"{run / 'config.json'} does not say what the {setting} was trained on, so it may "
+            f"know images of val or test; set {setting} to a whole folder of evaluation/runs."
         ) from None
     for item in export.all_items:
         if item.split != "train" and item.sha256 in seen:
             raise LeakError(
-                f"{start.run} has learned from {item.image.name}, which is in {item.split} here; "
-                "set detector to a run of other photographs, or to a name such as yolo11n."
+                f"{run} has learned from {item.image.name}, which is in {item.split} here; "
+                f"set {setting} to a run of other photographs, or to a name such as {example}."
             )
     return about | {"seen": sorted(seen)}
 

@@ -1,7 +1,7 @@
 """augment weights: pretrained weights that recipes start from."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -94,31 +94,44 @@ def convert(
 @app.command("pretrain")
 def pretrain(
     folder: Annotated[Path, typer.Argument(help="Folder to write.")],
+    task: Annotated[
+        Literal["detection", "classification", "localisation"],
+        typer.Option(help="What it is for."),
+    ] = "detection",
     detector: Annotated[
-        str, typer.Option(help="An ultralytics detection model by name, such as yolo11n.")
-    ] = "yolo11n",
+        str | None,
+        typer.Option(
+            "--detector",
+            "--classifier",
+            help="An ultralytics model, or a ResNet to classify. Default: yolo11n, resnet18.",
+        ),
+    ] = None,
     per_class: Annotated[
         int, typer.Option(min=4, help="Pictures of each of five kinds of defects.")
     ] = 500,
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of 16 pictures.")] = 6400,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Optimiser steps. Default: 6400, 2400 or 4800, by task."),
+    ] = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Train a detector on drawn defects, once, for `evaluate.detector` to start from.
+    """Train a network on drawn defects, once, for `augment evaluate` to start from.
 
-    Some 50 minutes on one CPU core; nothing is downloaded.
+    Some 50 minutes for a detector on one CPU core, half of it for the others; nothing is
+    downloaded. The tasks share the pictures, so give them one folder.
     """
     with command(json, debug) as console:
-        from augmentor.workflows.pretraining import pretrain_detector
+        from augmentor.workflows.pretraining import pretrain
 
-        made = pretrain_detector(
-            folder, console, detector=detector, per_class=per_class, steps=steps
+        made = pretrain(
+            folder, console, task=task, detector=detector, per_class=per_class, steps=steps
         )
         console.text(
-            f"Learned from {made.images} pictures in {made.seconds / 60:.0f} min; mAP50 on others "
-            f"of their kind: {made.map50:.3f}"
+            f"Learned from {made.images} pictures in {made.seconds / 60:.0f} min; "
+            f"{made.title} on others of their kind: {made.score:.3f}"
         )
-        console.text(f"Next: in augment.yaml, under evaluate: detector: {made.run}")
+        console.text(f"Next: in augment.yaml, under evaluate: {made.setting}: {made.run}")
         console.result(made.as_dict())
 
 

@@ -1,4 +1,4 @@
-"""A detector that has seen defects before it sees yours: trained on drawn ones, once."""
+"""A network that has seen defects before it sees yours: trained on drawn ones, once a task."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,18 +8,23 @@ from augmentor.exporters import write_training_export
 from augmentor.importers import import_source
 from augmentor.sample_data import write_sample_dataset
 from augmentor.workflows.reporting import Reporter
-from downstream.config import ExperimentConfig
+from downstream.config import PRIMARY, STARTS, ExperimentConfig, Task
 from downstream.dataset import read_export
 from downstream.files import read_json, write_json
+from downstream.names import TITLES
 from downstream.runs import execute, plan_runs, read_result
 
-ABOUT = "pretrained.json"
+ABOUT = "pretrained-{task}.json"
 """In the folder: what was asked for last, and what came of it."""
 
 ARM = "drawn"
 HELD_OUT = 0.05
-PX = 192
+
+PX: dict[Task, int] = {"detection": 192, "classification": 128, "localisation": 192}
 """Of the pictures, 160 to 320 px; what is learnt of them holds at other sizes, too."""
+
+STEPS: dict[Task, int] = {"detection": 6400, "classification": 2400, "localisation": 4800}
+"""Of detection until it was at rest (docs/experiments.md); the others take no longer."""
 
 
 @dataclass(frozen=True)
@@ -27,44 +32,62 @@ class Pretrained:
     """What came of it.
 
     Attributes:
-        run: folder of the detector, for `evaluate.detector`.
+        run: folder of the network, for `evaluate.<setting>`.
+        setting: `detector`, `classifier` or `localiser`.
         images: how many it learned from.
-        map50: on drawn images that it did not see.
+        metric, score: mAP50, macro F1 or pixel AP on drawn images that it did not see.
         seconds: that the training took, whenever it was.
     """
 
     run: Path
+    setting: str
     images: int
-    map50: float
+    metric: str
+    score: float
     seconds: float
+
+    @property
+    def title(self) -> str:
+        """The metric, in words."""
+        return TITLES[self.metric]
 
     def as_dict(self) -> dict[str, Any]:
         """For --json."""
         return asdict(self) | {"run": str(self.run)}
 
 
-def pretrain_detector(
-    folder: Path, reporter: Reporter, *, detector: str, per_class: int, steps: int
+def pretrain(
+    folder: Path,
+    reporter: Reporter,
+    *,
+    task: Task = "detection",
+    detector: str | None = None,
+    per_class: int = 500,
+    steps: int | None = None,
 ) -> Pretrained:
-    """Draw defects on surfaces of many kinds and train a detector on them alone.
+    """Draw defects on surfaces of many kinds and train a network on them alone.
 
-    Killed and repeated it draws on; what is finished is not done again.
+    Killed and repeated it draws on; what is finished is not done again. The tasks share the
+    pictures.
 
     Args:
         folder: for pictures, export and run.
         reporter: is told.
-        detector: as `evaluate.detector`.
+        task: what the network is for.
+        detector: as `evaluate.detector`, or `classifier` or `localiser`, as the task may be.
         per_class: pictures of each of the five kinds of defects, and as many without one.
-        steps: of 16 pictures each.
+        steps: optimiser steps; those of `STEPS` where None.
 
     Raises:
         SourceError: the folder holds something else.
-        WeightsError: there is no such detector.
+        WeightsError: there is no such network.
         RunError: the training failed.
     """
     folder = folder.resolve()
-    asked = {"detector": detector, "per_class": per_class, "steps": steps}
-    known = read_json(folder / ABOUT)
+    setting, usual = STARTS[task]
+    own = {setting: detector or usual, f"{task}_steps": steps or STEPS[task]}
+    about, asked = folder / ABOUT.format(task=task), {**own, "per_class": per_class}
+    known = read_json(about)
     if known.get("asked") == asked and (folder / known["run"] / "result.json").is_file():
         return Pretrained(**known["made"], run=folder / known["run"])
     reporter.say(f"Drawing {6 * per_class} pictures")
@@ -87,14 +110,13 @@ def pretrain_detector(
         arms={ARM: learnt},
     )
     config = ExperimentConfig(
-        tasks=("detection",),
+        tasks=(task,),
         arms=(ARM,),
         seeds=(0,),
         measure="val",
-        detector=detector,
-        detection_steps=steps,
-        detection_px=PX,
         detection_mosaic=1.0,
+        **own,
+        **{f"{task}_px": PX[task]},
     )
     whole = read_export(export, config.measure)
     (run,) = plan_runs(whole, folder, config)
@@ -102,11 +124,16 @@ def pretrain_detector(
         run,
         whole,
         config,
-        lambda done, total: reporter.progress(f"Training {detector}", done, total),
+        lambda done, total: reporter.progress(f"Training {own[setting]}", done, total),
     )
-    map50, seconds = result["metrics"]["val"]["map50"], result["seconds"]
-    made = {"images": len(learnt), "map50": map50, "seconds": seconds}
+    made = {
+        "setting": setting,
+        "images": len(learnt),
+        "metric": PRIMARY[task],
+        "score": result["metrics"]["val"][PRIMARY[task]],
+        "seconds": result["seconds"],
+    }
     # relative, as a folder may be moved
     where = run.folder.relative_to(folder).as_posix()
-    write_json(folder / ABOUT, {"asked": asked, "run": where, "made": made})
-    return Pretrained(run.folder, **made)
+    write_json(about, {"asked": asked, "run": where, "made": made})
+    return Pretrained(**made, run=run.folder)

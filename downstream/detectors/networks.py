@@ -224,11 +224,18 @@ def _detector(about: dict[str, Any]) -> Built:
     return net, lambda n: _Detect(n, int(about["px"]), rtdetr=rtdetr), rest
 
 
-def _classifier(about: dict[str, Any]) -> Built:
+def bare_classifier(source: str, n_classes: int | None = None) -> Any:
+    """Torchvision's network of that name with random weights, for `n_classes` or as it is."""
     import torchvision
 
-    net = torchvision.models.get_model(about["source"], weights=None)
-    net.fc = nn.Linear(net.fc.in_features, len(about["classes"]))
+    net = torchvision.models.get_model(source, weights=None)
+    if n_classes is not None:
+        net.fc = nn.Linear(net.fc.in_features, n_classes)
+    return net
+
+
+def _classifier(about: dict[str, Any]) -> Built:
+    net = bare_classifier(about["source"], len(about["classes"]))
     pixels = _Pixels(tuple(about["mean"]), tuple(about["std"]))
     rest = {"outputs": ("probabilities",), "resize": "stretch", "antialias": True}
     rest["needs_nms"] = False

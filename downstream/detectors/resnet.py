@@ -27,7 +27,9 @@ from downstream.detectors.batches import (
     read_square,
     real_part,
 )
+from downstream.detectors.earlier import about_run, earlier_run, load_run, take_over
 from downstream.detectors.fitting import fit, save_network, seeded
+from downstream.detectors.networks import bare_classifier
 from downstream.detectors.outcome import OnStep, Outcome, pick_device, use_bf16
 from downstream.detectors.selection import BestOnVal
 
@@ -61,6 +63,7 @@ def train_classifier(
 
     Raises:
         ExportError: an image can't be read.
+        WeightsError: the earlier run that it goes on from is none, or does not fit.
         RunError: the loss stopped being a number.
     """
     keep = {name: index for index, name in enumerate(classes)}
@@ -68,7 +71,7 @@ def train_classifier(
     device = torch.device(pick_device(config.device))
     pixels = load_square(train, config.classification_px)
     targets = torch.tensor([keep[item.class_name] for item in train])
-    model, weights = _build(config, len(classes), seed)
+    model, source, weights = _build(config, classes, seed)
     model = model.to(device).to(memory_format=torch.channels_last)
     sides = {
         name: [item for item in own if item.class_name in keep]
@@ -99,12 +102,12 @@ def train_classifier(
     real = np.array([item.kind == "real" for item in train])
     history = _fit(model, pixels, targets, real, config, seed, device, stepped)
     selected, predictions, val_chosen = best.settle(measured)
-    _save(model, classes, config, shifts[0], folder)
+    _save(model, source, classes, config, shifts[0], folder)
     return Outcome(
         steps=config.classification_steps,
         predictions=predictions,
         from_scratch=weights is None,
-        weights=f"{config.classifier}, {weights or 'random weights'}",
+        weights=f"{source}, {weights or 'random weights'}",
         device=str(device),
         parameters=sum(p.numel() for p in model.parameters()),
         history=history,
@@ -183,22 +186,33 @@ def _predict(
     return found
 
 
-def _build(config: ExperimentConfig, n_classes: int, seed: int) -> tuple[nn.Module, str | None]:
-    """The network, and the name of its pretrained weights, or None where it starts at random."""
-    weights = torchvision.models.get_model_weights(config.classifier).DEFAULT
+def _build(
+    config: ExperimentConfig, classes: tuple[str, ...], seed: int
+) -> tuple[nn.Module, str, str | None]:
+    """The network, its architecture, and its weights' name, or None where it starts at random."""
+    run = earlier_run(config.classifier)
+    about = about_run(run, "classification") if run else {"source": config.classifier}
+    weights = torchvision.models.get_model_weights(about["source"]).DEFAULT
     file = Path(torch.hub.get_dir()) / "checkpoints" / os.path.basename(weights.url)  # noqa: PTH119
     with seeded(seed):
-        model = torchvision.models.get_model(config.classifier, weights=None)
+        model = bare_classifier(about["source"])
         name = None
-        if config.pretrained and file.is_file():
+        if run is None and config.pretrained and file.is_file():
             model.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
             name = f"ImageNet weights {file.name}"
-        model.fc = nn.Linear(model.fc.in_features, n_classes)
-    return model, name
+        model.fc = nn.Linear(model.fc.in_features, len(classes))
+    if run is not None and config.pretrained:
+        before = load_run(
+            lambda: bare_classifier(about["source"], len(about["classes"])), run, "classification"
+        )
+        take_over(model, before, "fc", classes, tuple(about["classes"]))
+        name = f"those of {run}"
+    return model, about["source"], name
 
 
 def _save(
     model: nn.Module,
+    source: str,
     classes: tuple[str, ...],
     config: ExperimentConfig,
     shift: float,
@@ -206,7 +220,7 @@ def _save(
 ) -> None:
     about = {
         "kind": "torchvision-classify",
-        "source": config.classifier,
+        "source": source,
         "classes": list(classes),
         "px": config.classification_px,
         "mean": MEAN,

@@ -20,10 +20,12 @@ from torchvision.ops import sigmoid_focal_loss
 from downstream.config import ExperimentConfig
 from downstream.dataset import Item
 from downstream.detectors.batches import MEAN, STD, augment, normalise
+from downstream.detectors.earlier import about_run, earlier_run, load_run
 from downstream.detectors.fitting import fit, save_network, seeded
 from downstream.detectors.outcome import OnStep, Outcome, pick_device, use_bf16
 from downstream.detectors.selection import BestOnVal
 from downstream.detectors.squares import Draws, Squares
+from downstream.errors import WeightsError
 from downstream.files import write_atomic
 from downstream.localisation import count_pixels, localisation_metrics
 
@@ -130,12 +132,12 @@ def train_localiser(
 
     Raises:
         ExportError: an image or a mask can't be read.
+        WeightsError: the earlier run that it goes on from is none, or does not fit.
         RunError: the loss stopped being a number.
     """
     device = torch.device(pick_device(config.device))
     about = _about(config, classes)
-    with seeded(seed):
-        model = build_unet(about)
+    model, weights = _build(config, about, seed)
     model = model.to(device).to(memory_format=torch.channels_last)
     px = config.localisation_px
     sides = {name: Squares(own, px) for name, own in (("val", val), ("test", test)) if own}
@@ -166,8 +168,8 @@ def train_localiser(
     return Outcome(
         steps=config.localisation_steps,
         predictions=predictions,
-        from_scratch=True,
-        weights=f"U-Net of width {config.localisation_width}, random weights",
+        from_scratch=weights is None,
+        weights=f"U-Net of width {config.localisation_width}, {weights or 'random weights'}",
         device=str(device),
         parameters=sum(p.numel() for p in model.parameters()),
         history=history,
@@ -176,6 +178,24 @@ def train_localiser(
         val_chosen=val_chosen,
         checks=best.checks,
     )
+
+
+def _build(
+    config: ExperimentConfig, about: dict[str, Any], seed: int
+) -> tuple[nn.Module, str | None]:
+    """The network, and the name of the weights that it starts from, or None for random ones."""
+    run = earlier_run(config.localiser)
+    if run is None or not config.pretrained:
+        with seeded(seed):
+            return build_unet(about), None
+    before = about_run(run, "localisation")
+    for key in ("width", "fold"):
+        if before[key] != about[key]:
+            raise WeightsError(
+                f"{run} holds a U-Net with {key} {before[key]}; set localisation_{key} to "
+                f"{before[key]}, or localiser to unet."
+            )
+    return load_run(lambda: build_unet(before), run, "localisation"), f"those of {run}"
 
 
 def _fit(

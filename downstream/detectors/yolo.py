@@ -12,10 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from ultralytics import settings
 from ultralytics.models.rtdetr.train import RTDETRTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
@@ -31,12 +30,12 @@ from downstream.detectors.by_step import (
     Plan,
     predict,
 )
-from downstream.detectors.fitting import MODEL, WEIGHTS, save_network
-from downstream.detectors.networks import KINDS, bare_detector, is_rtdetr
+from downstream.detectors.earlier import about_run, earlier_run, load_run
+from downstream.detectors.fitting import WEIGHTS, save_network
+from downstream.detectors.networks import bare_detector, is_rtdetr
 from downstream.detectors.outcome import OnStep, Outcome, ValChosen, pick_device, use_bf16
 from downstream.detectors.selection import CHECKS
 from downstream.errors import WeightsError
-from downstream.files import read_json
 
 if settings["sync"]:
     settings.update({"sync": False})
@@ -73,11 +72,9 @@ def resolve_start(name: str, pretrained: bool, weights_dir: Path | None) -> Star
         WeightsError: a file that was named isn't there, a folder holds no detector, or ultralytics
             knows no such model.
     """
-    # a folder that only happens to be called like a model is none of ours
-    if Path(name).is_dir() and ((Path(name) / MODEL).is_file() or Path(name).name != name):
-        run = Path(name).resolve()
+    if (run := earlier_run(name)) is not None:
         # its layers are in model.json, whatever file it was once built from
-        name = f"{Path(str(_about(run)['source'])).stem}.yaml"
+        name = f"{Path(str(about_run(run, 'detection')['source'])).stem}.yaml"
         if pretrained:
             return Start(name, run / WEIGHTS, run)
     stem = name.removesuffix(".pt").removesuffix(".yaml")
@@ -103,35 +100,16 @@ def resolve_start(name: str, pretrained: bool, weights_dir: Path | None) -> Star
     return Start(f"{Path(stem).name}.yaml")
 
 
-def _about(run: Path) -> dict[str, Any]:
-    """What an earlier training says of its detector."""
-    about = read_json(run / MODEL)
-    whole = (run / "result.json").is_file() and (run / WEIGHTS).is_file()
-    if KINDS.get(str(about.get("kind"))) != "detection" or not whole:
-        raise WeightsError(
-            f"{run} holds no finished detector; set detector to the folder of a detection run, "
-            "such as one of evaluation/runs/detection-*, or to a name such as yolo11n."
-        )
-    return about
-
-
 def _trained_before(start: Start) -> torch.nn.Module | None:
     """The detector of an earlier training, whose layers a new one takes over wherever their shapes
     agree; None where `start` is none of ours."""
     if start.run is None:
         return None
-    about = _about(start.run)
-    try:
-        model = bare_detector(about)
-        model.load_state_dict(load_file(start.run / WEIGHTS))
-    except Exception as fault:
-        raise WeightsError(
-            f"{start.run / WEIGHTS} does not fit its {MODEL} ({_line(fault)}); train it again, or "
-            "set detector to a name such as yolo11n."
-        ) from None
+    about = about_run(start.run, "detection")
+    model = load_run(lambda: bare_detector(about), start.run, "detection")
     # by its names ultralytics finds the classes that both have
-    model.names = dict(enumerate(about["classes"]))
-    return cast(torch.nn.Module, model)
+    model.names = dict(enumerate(about["classes"]))  # type: ignore[assignment]
+    return model
 
 
 def train_detector(

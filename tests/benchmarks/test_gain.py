@@ -66,5 +66,5 @@ def test_nothing_is_said_without_a_gap_or_a_mix(rows):
 
 def test_a_table_makes_no_detector(tmp_path):
     assert base(tmp_path, only=True) is None
-    (tmp_path / "pretrained.json").write_text('{"run": "runs/detection-seed0-abc"}')
+    (tmp_path / "pretrained-detection.json").write_text('{"run": "runs/detection-seed0-abc"}')
     assert base(tmp_path, only=False) == tmp_path / "runs" / "detection-seed0-abc"

@@ -5,7 +5,9 @@ from pathlib import Path
 
 from helpers import augment
 
+from downstream.config import ExperimentConfig
 from downstream.detectors import yolo
+from downstream.runs import _start
 
 
 def said(output: str) -> Path:
@@ -30,6 +32,15 @@ def test_a_detector_is_pretrained_once_and_can_be_gone_on_from(tmp_path: Path) -
     assert code == 0 and said(again) == run, again
     assert again[again.index("{") :] == output[output.index("{") :]
     assert finished == {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+
+    short = ("--per-class", "4", "--steps", "2", "--json", "--task")
+    for task, metric in (("classification", "macro_f1"), ("localisation", "pixel_ap")):
+        code, output = augment("weights", "pretrain", folder, *short, task)
+        assert code == 0, output
+        made = json.loads(output[output.index("{") :])
+        assert made["metric"] == metric and 0 <= made["score"] <= 1
+        settings = ExperimentConfig(**{made["setting"]: made["run"]})
+        assert _start(settings, task) == (Path(made["run"]) / "weights.safetensors", said(output))
 
     code, output = augment("weights", "pretrain", folder, "--per-class", "5")
     assert code == 4 and "already holds a sample dataset made with other settings" in output
