@@ -311,7 +311,9 @@ def _beginning(config: ExperimentConfig, task: Task, export: Export) -> dict[str
         return about
     before = read_json(run / "config.json")
     try:
-        sides = ("train", "val") if before["settings"]["select"] == "val" else ("train",)
+        settings = before["settings"]
+        chose = settings.get("select") == "val" or settings.get("classification_adjust", False)
+        sides = ("train", "val") if chose else ("train",)
         seen = {row[0] for side in sides for row in before[side]} | set(before.get("seen", []))
     except (KeyError, TypeError, IndexError):
         raise WeightsError(

@@ -6,18 +6,30 @@ from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file
 
-from downstream.config import ExperimentConfig
+from downstream.config import STARTS, ExperimentConfig, Task
 from downstream.dataset import Export, read_export
 from downstream.detectors import yolo
 from downstream.detectors.networks import bare_detector
-from downstream.errors import LeakError, WeightsError
+from downstream.errors import LeakError, RunError, WeightsError
 from downstream.files import read_json
 from downstream.runs import Run, execute, plan_runs
 
 TINY = ExperimentConfig(
-    detection_steps=7, detection_px=64, detection_batch=3, precision="fp32", device="cpu"
+    detection_steps=7,
+    detection_px=64,
+    detection_batch=3,
+    classification_steps=4,
+    classification_px=32,
+    classification_batch=4,
+    localisation_steps=4,
+    localisation_px=64,
+    localisation_batch=4,
+    localisation_width=4,
+    precision="fp32",
+    device="cpu",
 )
 
 
@@ -39,7 +51,8 @@ def test_unknown_and_missing_detector(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def planned(export: Path, out: Path, **more: object) -> tuple[Export, ExperimentConfig, Run]:
-    """The one run of detection on the arm `real` of an export, in steps too few to learn in."""
+    """The one run on the arm `real` of an export, of detection unless `more` says otherwise, in
+    steps too few to learn in."""
     settings = {"tasks": ("detection",), "arms": ("real",), "seeds": (0,), "measure": "val", **more}
     config = TINY.model_copy(update=settings)
     whole = read_export(export, config.measure)
@@ -106,3 +119,93 @@ def test_a_detector_of_other_classes_lends_all_but_its_last_layer(
     (run.folder / "config.json").unlink()
     with pytest.raises(WeightsError, match="does not say what the detector was trained on"):
         planned(blobs, tmp_path / "two", detector=str(run.folder))
+
+
+@pytest.fixture
+def masked(any_export: Callable[..., Path], tmp_path: Path) -> Path:
+    return any_export(tmp_path / "masked", task="segment")
+
+
+def renamed(export: Path, *classes: str) -> Path:
+    """The export with classes of other names, in the order of its labels."""
+    header = json.loads((export / "export.json").read_text())
+    lines = (export / "manifest.jsonl").read_text()
+    for before, after in zip(header["classes"], classes, strict=True):
+        lines = lines.replace(f'"class": "{before}"', f'"class": "{after}"')
+    (export / "manifest.jsonl").write_text(lines)
+    (export / "export.json").write_text(json.dumps(header | {"classes": classes}))
+    return export
+
+
+@pytest.mark.parametrize(
+    ("task", "head"), [("classification", "fc."), ("localisation", "nothing.")]
+)
+def test_the_other_networks_go_on_from_an_earlier_run(
+    any_export: Callable[..., Path], masked: Path, tmp_path: Path, task: Task, head: str
+) -> None:
+    setting, usual = STARTS[task]
+    before = any_export(tmp_path / "before", seed=1, task="segment")
+    whole, config, first = planned(before, tmp_path / "one", tasks=(task,))
+    assert execute(first, whole, config)["from_scratch"]
+    still = {"tasks": (task,), f"{task}_lr": 1e-12, setting: str(first.folder)}
+    whole, config, second = planned(masked, tmp_path / "two", **still)
+    result = execute(second, whole, config)
+    assert not result["from_scratch"] and str(first.folder) in result["weights"]
+    assert read_json(second.folder / "model.json")["source"] == usual
+    ours, theirs = (load_file(run.folder / "weights.safetensors") for run in (second, first))
+    learnt = [
+        name
+        for name in ours
+        if not name.startswith(head) and not name.endswith(("_mean", "_var", "_tracked"))
+    ]
+    assert len(learnt) > 20
+    for name in learnt:
+        assert torch.allclose(ours[name], theirs[name], atol=1e-5), name
+
+    _, _, never = planned(masked, tmp_path / "two", **still, pretrained=False)
+    assert never.inputs["weights"] is None and never.key != second.key
+    # where good ends and defects begin was chosen on val, so that has been learned from as well
+    assert len(second.inputs["seen"]) == (8 + 9 if task == "classification" else 8)
+    with pytest.raises(WeightsError, match=f"holds no finished {setting}; set {setting} to the"):
+        planned(masked, tmp_path / "two", **{**still, setting: str(tmp_path)})
+    (first.folder / "config.json").unlink()
+    with pytest.raises(WeightsError, match=f"does not say what the {setting} was trained on"):
+        planned(masked, tmp_path / "three", **still)
+
+
+def test_a_classifier_takes_over_the_rows_of_classes_that_both_know(
+    any_export: Callable[..., Path], blobs: Path, tmp_path: Path
+) -> None:
+    before = renamed(any_export(tmp_path / "before", seed=1), "scratch", "dot")
+    whole, config, first = planned(before, tmp_path / "one", tasks=("classification",))
+    execute(first, whole, config)
+    still = {"classifier": str(first.folder), "classification_lr": 1e-12}
+    still["classification_adjust"] = False
+    whole, config, second = planned(blobs, tmp_path / "two", tasks=("classification",), **still)
+    execute(second, whole, config)
+    ours, theirs = (
+        load_file(r.folder / "weights.safetensors")["fc.weight"] for r in (second, first)
+    )
+    # dot, bar, good beside scratch, dot, good
+    assert torch.allclose(ours[0], theirs[1], atol=1e-5)
+    assert torch.allclose(ours[2], theirs[2], atol=1e-5)
+    assert not torch.allclose(ours[1], theirs[0], atol=1e-2)
+
+
+def test_a_localiser_of_another_width_is_refused(masked: Path, tmp_path: Path) -> None:
+    whole, config, run = planned(masked, tmp_path / "one", tasks=("localisation",))
+    execute(run, whole, config)
+    wider = {"localiser": str(run.folder), "localisation_width": 8}
+    whole, config, other = planned(masked, tmp_path / "two", tasks=("localisation",), **wider)
+    with pytest.raises(RunError, match="a U-Net with width 4; set localisation_width to 4"):
+        execute(other, whole, config)
+
+
+def test_a_typing_error_is_no_folder() -> None:
+    with pytest.raises(
+        ValidationError, match="must be resnet18, resnet34, resnet50, or the folder"
+    ):
+        ExperimentConfig(classifier="resnet19")
+    with pytest.raises(ValidationError, match="must be unet, or the folder of an earlier run"):
+        ExperimentConfig(localiser="u-net")
+    assert ExperimentConfig(classifier="runs/a").classifier == "runs/a"
