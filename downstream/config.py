@@ -93,7 +93,7 @@ class ExperimentConfig(BaseModel):
         "are more, each defect image is seen more often, in every arm alike",
     )
     detection_finish_on_real: float = Field(
-        0.0,
+        0.5,
         ge=0,
         lt=1,
         description="as `classification_finish_on_real`, for detection",

@@ -1,5 +1,6 @@
 """The study of a night: which mix it judges, by what, and what it says of planted effects."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
-from gain import MIXES, base, judged, preferred
+from gain import MIXES, base, judged, preferred, rising
 
 MIXED, DIFFUSION = MIXES
 
@@ -68,3 +69,14 @@ def test_a_table_makes_no_detector(tmp_path):
     assert base(tmp_path, only=True) is None
     (tmp_path / "pretrained-detection.json").write_text('{"run": "runs/detection-seed0-abc"}')
     assert base(tmp_path, only=False) == tmp_path / "runs" / "detection-seed0-abc"
+
+
+def test_a_ceiling_that_still_rises_is_named(tmp_path):
+    assert rising([tmp_path], ("classification",)) == []
+    for split, ends in ((1, True), (2, False)):
+        folder = tmp_path / str(split) / "evaluation"
+        folder.mkdir(parents=True)
+        levelled = {"classification": {"full": {"levelled": ends}, "real": {"levelled": False}}}
+        (folder / "report.json").write_text(json.dumps({"levelled": levelled}))
+    (line,) = rising([tmp_path / "1", tmp_path / "2"], ("detection", "classification"))
+    assert line.startswith("- classification: full still rose") and "in 1 of 2 splits" in line

@@ -65,7 +65,7 @@ def test_both_tasks_end_to_end(blobs: Path, tmp_path: Path) -> None:
     assert told[-1][1:] == (20, 20) and told[0] == ("detection real seed 0", 1, 20)
     notes = " ".join(report["notes"])
     assert "One seed alone" in notes and "from scratch" in notes and "Few defects on test" in notes
-    assert notes.count("of the steps drew real images alone") == 1, "classifiers alone by default"
+    assert notes.count("of the steps drew real images alone") == 2, "both by default"
     table = format_table(report)
     assert "| mixed | 8    | 12 " in table and table.startswith(report["verdict"])
     for run in plan_runs(read_export(blobs), tmp_path, config):
