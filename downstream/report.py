@@ -70,7 +70,7 @@ from downstream.verdict import headline, verdict_sentence
 
 __all__ = ["build_report", "format_table", "render_html"]
 
-WITHOUT_DOWNLOAD = " To have some without a download: augment weights pretrain FOLDER"
+WITHOUT_DOWNLOAD = " To have some without a download: augment weights pretrain FOLDER --task {task}"
 
 FEW = 10
 """A class with fewer test instances than this is named in the notes."""
@@ -245,7 +245,7 @@ def _notes(
         if own and all(each["from_scratch"] for each in own):
             notes.append(
                 f"{task.capitalize()}: trained from scratch ({own[0]['weights']}); gains shrink "
-                "with pretrained weights." + (WITHOUT_DOWNLOAD if task == "detection" else "")
+                "with pretrained weights." + WITHOUT_DOWNLOAD.format(task=task)
             )
         elif own:
             notes.append(
