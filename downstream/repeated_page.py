@@ -12,6 +12,7 @@ from downstream.files import write_text
 from downstream.names import METRICS, PER_CLASS_TITLES, TITLES
 from downstream.page import MARKS
 from downstream.plots import new_figure, style, to_svg
+from downstream.repeated_report import beside_sentences
 from downstream.table import markdown
 from downstream.templating import page_environment
 from downstream.verdict import signed
@@ -38,6 +39,8 @@ def format_splits(report: Mapping[str, Any]) -> str:
             rows.append([*row, *[""] * (len(head) - len(row))])
         parts += [f"**{task}** on test, mean of {len(report['splits'])} splits", ""]
         parts += [markdown(head, rows), ""]
+        if sentences := beside_sentences(report, task):
+            parts += [*(f"- {sentence}" for sentence in sentences), ""]
     parts += [f"- {note}" for note in report["notes"]]
     return "\n".join(parts).rstrip() + "\n"
 
@@ -49,6 +52,7 @@ def render_splits(report: Mapping[str, Any], path: Path) -> None:
     environment.filters["mean"] = _mean
     page = environment.get_template("splits.html.j2").render(
         report=report,
+        beside={task: beside_sentences(report, task) for task in report["tasks"]},
         figures={task: Markup(gaps_plot(report, task)) for task in report["differences"]},
         metrics=METRICS,
         titles=TITLES,

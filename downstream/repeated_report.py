@@ -10,6 +10,8 @@
   `high`, `new_low`, `new_high` (for new photographs), `p`, `by_split`, `splits` (their number);
   what decides has `p_holm` and `verdict` besides. On test under `per_class` the same, corrected
   across classes
+- `beside`: by task, then synthetic arm: what decides, on test, against copy-paste instead of the
+  baseline, corrected over all of them; empty without that arm
 - `closure`: by task, then arm: `value`, `low`, `high` of (arm - real) / (full - real) on test, or
   null and a `reason`
 - `unlearned`, `rising`: by task, the splits in which no arm has learned it, and those in which an
@@ -23,7 +25,7 @@ from dataclasses import asdict
 from typing import Any
 
 from downstream.config import PRIMARY
-from downstream.names import FULL, METRICS, PER_CLASS, TITLES
+from downstream.names import COPY_PASTE, FULL, METRICS, PER_CLASS, TITLES
 from downstream.repeated import LEAST_SPLITS, SIDES, Gap, Pair, Rows, pairs, rows_of, share_of_gap
 from downstream.statistics import holm
 from downstream.verdict import got_worse, in_short, is_synthetic, learned, signed
@@ -94,6 +96,7 @@ def summarise(
             for task in first["tasks"]
         },
         "differences": differences,
+        "beside": _beside(rows, shared, confidence),
         "unlearned": {
             task: [split for split, own in sorted(reports.items()) if not learned(own, task)]
             for task in differences
@@ -217,6 +220,31 @@ def _per_class(
         | {"p_holm": corrected[label], "verdict": gap.verdict(corrected[label], confidence)}
         for label, gap in gaps.items()
     }
+
+
+def _beside(rows: Rows, shared: float, confidence: float) -> dict[str, Any]:
+    """What the other synthetic arms have above copy-paste, which anything generated must beat."""
+    gaps = {
+        (pair.task, pair.arm): pair.gap(shared, confidence)
+        for pair in pairs(rows, COPY_PASTE, lambda of, key: of.get(key), lambda t: [PRIMARY[t]])
+        if pair.side == "test" and is_synthetic(pair.arm)
+    }
+    corrected = holm({" ".join(key): gap.p for key, gap in gaps.items()})
+    found: dict[str, Any] = {}
+    for (task, arm), gap in gaps.items():
+        p = corrected[f"{task} {arm}"]
+        line = _line(gap) | {"p_holm": p, "verdict": gap.verdict(p, confidence)}
+        found.setdefault(task, {})[arm] = line
+    return found
+
+
+def beside_sentences(report: Mapping[str, Any], task: str) -> list[str]:
+    """A sentence for each arm of a task that stands beside copy-paste."""
+    metric = TITLES[report["primary"][task]]
+    return [
+        f"Against {COPY_PASTE} {arm} has {signed(line)} ({metric}): {line['verdict']}."
+        for arm, line in report["beside"].get(task, {}).items()
+    ]
 
 
 def _notes(report: Mapping[str, Any]) -> list[str]:

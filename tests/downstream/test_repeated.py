@@ -169,6 +169,24 @@ def test_the_share_of_the_gap_to_all_real_data():
     assert "full" not in report["verdict"] and "full" not in report["closure"][TASK]
 
 
+def test_what_is_above_copy_paste_is_said_so(tmp_path):
+    paste = 0.1 + noise(6, 0.05)
+    arms = {"copy-paste": paste, "mixed": paste + 0.05 + noise(6, 0.01, 2)}
+    arms |= {"mixed@0.5": paste + noise(6, 0.02, 3), "full": paste + 0.1}
+    report = planted(arms)
+    found = report["beside"][TASK]
+    assert list(found) == ["mixed", "mixed@0.5"], "neither copy-paste itself nor what is no mix"
+    gap = arms["mixed"] - paste
+    assert found["mixed"]["difference"] == pytest.approx(gap.mean())
+    assert found["mixed"]["p"] == pytest.approx(stats.ttest_1samp(gap, 0).pvalue)
+    assert found["mixed"]["p_holm"] == pytest.approx(2 * found["mixed"]["p"])
+    assert [each["verdict"] for each in found.values()] == ["helps", "no evidence"]
+    render_splits(report, tmp_path / "splits.html")
+    sentence = "Against copy-paste mixed has +0.050 ["
+    assert sentence in (tmp_path / "splits.html").read_text() and sentence in format_splits(report)
+    assert planted({"mixed": paste})["beside"] == {}
+
+
 def test_what_was_not_learned_or_still_rose_is_said_so():
     """Of two classes 0.5 is chance, and below 0.55 nothing has been learned."""
     high, low = {"real": 0.7, "mixed": 0.8}, {"real": 0.5, "mixed": 0.54}
