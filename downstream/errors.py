@@ -40,3 +40,8 @@ class RunError(DownstreamError):
 
 class OnnxError(DownstreamError):
     """A network can't be exported to ONNX, or an exported one can't be run or differs from it."""
+
+
+def one_line(fault: BaseException, most: int = 200) -> str:
+    """What a library said, on one line of at most `most` characters, for a sentence of ours."""
+    return " ".join(str(fault).split())[:most]

@@ -25,7 +25,7 @@ import torch
 from onnx import compose, parser
 
 from downstream.detectors.networks import NMS_IOU, Network, load_network
-from downstream.errors import OnnxError
+from downstream.errors import OnnxError, one_line
 from downstream.files import write_atomic
 from downstream.onnx_check import (
     Latency,
@@ -163,7 +163,7 @@ def to_onnx(network: Network, about: dict[str, str]) -> onnx.ModelProto:
             model = onnx.load(str(file))
     except Exception as fault:
         raise OnnxError(
-            f"torch can't express {network.source} in ONNX ({' '.join(str(fault).split())[:200]}); "
+            f"torch can't express {network.source} in ONNX ({one_line(fault)}); "
             "set evaluate.detector to one such as yolo11n and run: augment evaluate"
         ) from fault
     if network.needs_nms:

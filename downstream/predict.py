@@ -18,7 +18,7 @@ import onnxruntime
 from PIL import Image, ImageOps
 
 from downstream.config import Task
-from downstream.errors import OnnxError
+from downstream.errors import OnnxError, one_line
 
 GREY = 114
 """Grey level that a letterboxed image is padded with, as ultralytics does it."""
@@ -126,7 +126,7 @@ def load_model(path: Path, threads: int = 0) -> Model:
         )
     except Exception as fault:
         raise OnnxError(
-            f"{path} is no detector that was exported here ({' '.join(str(fault).split())[:200]}); "
+            f"{path} is no detector that was exported here ({one_line(fault)}); "
             "export one: augment export-model detection/real --onnx"
         ) from None
     return Model(session, card)

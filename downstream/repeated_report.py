@@ -214,26 +214,29 @@ def _per_class(
         )
         if pair.side == "test"
     }
-    corrected = holm({label: gap.p for label, gap in gaps.items()})
+    return _corrected(gaps, confidence)
+
+
+def _corrected(gaps: Mapping[str, Gap], confidence: float) -> dict[str, Any]:
+    """The lines of some gaps, Holm's correction over all of them."""
+    corrected = holm({name: gap.p for name, gap in gaps.items()})
     return {
-        label: _line(gap)
-        | {"p_holm": corrected[label], "verdict": gap.verdict(corrected[label], confidence)}
-        for label, gap in gaps.items()
+        name: _line(gap)
+        | {"p_holm": corrected[name], "verdict": gap.verdict(corrected[name], confidence)}
+        for name, gap in gaps.items()
     }
 
 
 def _beside(rows: Rows, shared: float, confidence: float) -> dict[str, Any]:
     """What the other synthetic arms have above copy-paste, which anything generated must beat."""
     gaps = {
-        (pair.task, pair.arm): pair.gap(shared, confidence)
+        f"{pair.task} {pair.arm}": pair.gap(shared, confidence)
         for pair in pairs(rows, COPY_PASTE, lambda of, key: of.get(key), lambda t: [PRIMARY[t]])
         if pair.side == "test" and is_synthetic(pair.arm)
     }
-    corrected = holm({" ".join(key): gap.p for key, gap in gaps.items()})
     found: dict[str, Any] = {}
-    for (task, arm), gap in gaps.items():
-        p = corrected[f"{task} {arm}"]
-        line = _line(gap) | {"p_holm": p, "verdict": gap.verdict(p, confidence)}
+    for name, line in _corrected(gaps, confidence).items():
+        task, _, arm = name.partition(" ")
         found.setdefault(task, {})[arm] = line
     return found
 

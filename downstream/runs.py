@@ -27,7 +27,7 @@ from typing import Any
 from downstream.config import STARTS, ExperimentConfig, Task
 from downstream.dataset import Export, Item, Split
 from downstream.detectors.outcome import OnStep, Outcome, pick_device, use_bf16
-from downstream.errors import LeakError, RunError, WeightsError
+from downstream.errors import LeakError, RunError, WeightsError, one_line
 from downstream.files import read_json, sha256_of, sha256_of_file, write_json, write_text
 
 LIBRARIES = ("torch", "torchvision", "ultralytics", "torchmetrics", "albumentations", "numpy")
@@ -334,5 +334,5 @@ def _cpu_seconds() -> float:
 
 
 def _sentence(fault: BaseException) -> str:
-    text = " ".join(str(fault).split())[:400]
+    text = one_line(fault, 400)
     return text if isinstance(fault, RunError) else f"{type(fault).__name__}: {text}"

@@ -96,8 +96,9 @@ def composite(draft: Draft, painted: np.ndarray, *, feather_px: int = 3) -> Comp
     if draft.fade_px > 0:
         depth = cv2.distanceTransform(wanted.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
         alpha = np.clip(depth / (draft.fade_px + 1), 0, 1)
+    unstressed = _blend(below, plain, alpha, support)
     image = draft.image.copy()
-    image[y1:y2, x1:x2] = _blend(below, even, alpha, support)
+    image[y1:y2, x1:x2] = unstressed if even is plain else _blend(below, even, alpha, support)
 
     change = image[y1:y2, x1:x2].astype(np.float32) - below
     changed, contrast = _derive(change, below, even, wanted, support)
@@ -108,7 +109,7 @@ def composite(draft: Draft, painted: np.ndarray, *, feather_px: int = 3) -> Comp
         "fill": float((changed & wanted).sum() / wanted.sum()),
         "contrast": contrast,
         "leak": _leak(even, below, support),
-        "seam": _seam(_blend(below, plain, alpha, support), below, wanted),
+        "seam": _seam(unstressed, below, wanted),
         "area_px": float(changed.sum()),
     }
     boxes = (box_of(mask),) if draft.one_box and mask.any() else boxes_of(mask)

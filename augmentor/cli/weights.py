@@ -118,7 +118,7 @@ def pretrain(
 ) -> None:
     """Train a network on drawn defects, once, for `augment evaluate` to start from.
 
-    Some 50 minutes for a detector on one CPU core, half of it for the others; nothing is
+    Some 50 minutes for a detector on one CPU core, half an hour for a classifier; nothing is
     downloaded. The tasks share the pictures, so give them one folder.
     """
     with command(json, debug) as console:

@@ -24,7 +24,7 @@ PX: dict[Task, int] = {"detection": 192, "classification": 128, "localisation": 
 """Of the pictures, 160 to 320 px; what is learnt of them holds at other sizes, too."""
 
 STEPS: dict[Task, int] = {"detection": 6400, "classification": 2400, "localisation": 4800}
-"""Of detection until it was at rest (docs/experiments.md); the others take no longer."""
+"""Of detection until it was at rest (docs/experiments.md); of localisation it was not tried."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,10 @@ def pretrain(
     folder: Path,
     reporter: Reporter,
     *,
-    task: Task = "detection",
-    detector: str | None = None,
-    per_class: int = 500,
-    steps: int | None = None,
+    task: Task,
+    detector: str | None,
+    per_class: int,
+    steps: int | None,
 ) -> Pretrained:
     """Draw defects on surfaces of many kinds and train a network on them alone.
 
@@ -74,7 +74,8 @@ def pretrain(
         folder: for pictures, export and run.
         reporter: is told.
         task: what the network is for.
-        detector: as `evaluate.detector`, or `classifier` or `localiser`, as the task may be.
+        detector: as `evaluate.detector`, or `classifier` or `localiser`, as the task may be; the
+            usual one where None.
         per_class: pictures of each of the five kinds of defects, and as many without one.
         steps: optimiser steps; those of `STEPS` where None.
 

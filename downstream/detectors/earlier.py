@@ -11,7 +11,7 @@ from torch import nn
 from downstream.config import STARTS, Task
 from downstream.detectors.fitting import MODEL, WEIGHTS
 from downstream.detectors.networks import KINDS
-from downstream.errors import WeightsError
+from downstream.errors import WeightsError, one_line
 from downstream.files import read_json
 
 
@@ -60,7 +60,7 @@ def load_run(build: Callable[[], nn.Module], run: Path, task: Task) -> nn.Module
     except Exception as fault:
         setting, example = STARTS[task]
         raise WeightsError(
-            f"{run / WEIGHTS} does not fit its {MODEL} ({' '.join(str(fault).split())[:200]}); "
+            f"{run / WEIGHTS} does not fit its {MODEL} ({one_line(fault)}); "
             f"train it again, or set {setting} to a name such as {example}."
         ) from None
     return model

@@ -15,7 +15,7 @@ from torch import nn
 
 from downstream.config import Task
 from downstream.detectors.fitting import MODEL, WEIGHTS
-from downstream.errors import OnnxError
+from downstream.errors import OnnxError, one_line
 from downstream.predict import MOST_DETECTIONS
 
 NMS_IOU = 0.7
@@ -70,7 +70,7 @@ def load_network(folder: Path) -> Network:
     except (OSError, ValueError, RuntimeError) as fault:
         raise OnnxError(
             f"{folder / WEIGHTS} does not fit its {MODEL} "
-            f"({_line(fault)}); delete {folder} and run: augment evaluate"
+            f"({one_line(fault)}); delete {folder} and run: augment evaluate"
         ) from None
 
 
@@ -202,7 +202,7 @@ def _detector(about: dict[str, Any]) -> Built:
         net = bare_detector(about)
     except Exception as fault:
         raise OnnxError(
-            f"ultralytics can't rebuild {about['source']} ({_line(fault)}); install the version "
+            f"ultralytics can't rebuild {about['source']} ({one_line(fault)}); install the version "
             "that config.json of the run names, or run: augment evaluate"
         ) from fault
     rtdetr = is_rtdetr(about["source"])
@@ -249,7 +249,3 @@ def _localiser(about: dict[str, Any]) -> Built:
     rest = {"outputs": ("map", "score"), "resize": "stretch", "antialias": True}
     rest["needs_nms"] = False
     return build_unet(about), lambda n: _Localise(n, pixels), rest
-
-
-def _line(fault: BaseException) -> str:
-    return " ".join(str(fault).split())[:200]

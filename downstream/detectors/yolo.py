@@ -35,7 +35,7 @@ from downstream.detectors.fitting import WEIGHTS, save_network
 from downstream.detectors.networks import bare_detector, is_rtdetr
 from downstream.detectors.outcome import OnStep, Outcome, ValChosen, pick_device, use_bf16
 from downstream.detectors.selection import CHECKS
-from downstream.errors import WeightsError
+from downstream.errors import WeightsError, one_line
 
 if settings["sync"]:
     settings.update({"sync": False})
@@ -94,7 +94,7 @@ def resolve_start(name: str, pretrained: bool, weights_dir: Path | None) -> Star
         yaml_model_load(f"{Path(stem).name}.yaml")
     except Exception as fault:
         raise WeightsError(
-            f"ultralytics knows no model {Path(stem).name!r} ({_line(fault)}); name one such as "
+            f"ultralytics knows no model {Path(stem).name!r} ({one_line(fault)}); name one such as "
             "yolo11n, yolov8s or rtdetr-l."
         ) from None
     return Start(f"{Path(stem).name}.yaml")
@@ -229,10 +229,6 @@ def _save(
         "px": config.detection_px,
     }
     save_network(model, about, folder)
-
-
-def _line(fault: BaseException) -> str:
-    return " ".join(str(fault).split())[:200]
 
 
 @contextmanager
