@@ -6,11 +6,12 @@
 
 Twelve real images a class (ten on neu-det), near-identical photographs on one side of the split.
 The split is what is repeated, each with a training seed of its own, since which few images one has
-moves a score more than an arm does; within a split every arm has the same steps. Detectors start
-from one that has learned drawn defects (`augment weights pretrain`), as from scratch they learn
-nothing in these steps by which arms could be told apart (docs/experiments.md); U-Net and ResNet
-start from scratch. The table is printed after every split. Killed and repeated, it continues;
-`--table` prints what is finished. `--quick` is localisation alone on one split, three seeds.
+moves a score more than an arm does; within a split every arm has the same steps. Detectors and
+classifiers start from one that has learned drawn defects (`augment weights pretrain`), as from
+scratch they learn little in these steps by which arms could be told apart (docs/experiments.md);
+U-Nets start from scratch. The table is printed after every split. Killed and repeated, it
+continues; `--table` prints what is finished. `--quick` is localisation alone on one split, three
+seeds.
 """
 
 import argparse
@@ -36,7 +37,7 @@ from study import (
     study,
 )
 
-from downstream.config import PRIMARY
+from downstream.config import PRIMARY, STARTS
 from downstream.files import read_json
 from downstream.names import FULL
 from downstream.repeated import Rows, share_of_gap
@@ -61,7 +62,10 @@ DIFFUSION = f"compact+copy-paste@{RATIO}"
 MIXES = ("mixed", DIFFUSION)
 """The arms of ours that val chooses among."""
 
-BASELINES = ("real", "copy-paste")
+BASELINES = ("real", "plain-paste", "copy-paste")
+
+PRETRAINED = ("detection", "classification")
+"""Tasks that start from drawn defects."""
 
 NIGHT: dict[str, Any] = {
     "arms": ("real", "plain-paste", "copy-paste", *MIXES, "full"),
@@ -142,12 +146,14 @@ def repeated(
         data: its photographs.
         homes: each split's project, by its seed.
         settings: of `evaluate`.
-        drawn: where detectors begin is made here, unless `settings` names a detector.
+        drawn: what the tasks of `PRETRAINED` start from is made here, unless `settings` names it.
         only: train nothing, print what is finished.
     """
-    if "detection" in settings["tasks"] and "detector" not in settings:
-        start = base(drawn, only=only)
-        settings = settings | ({"detector": str(start)} if start else {})
+    for task in PRETRAINED:
+        setting = STARTS[task][0]
+        if task in settings["tasks"] and setting not in settings:
+            start = base(drawn, task, only=only)
+            settings = settings | ({setting: str(start)} if start else {})
     print(json.dumps(settings | {"seeds": "that of the split"}), flush=True)
     aims = DATASETS[dataset].aims
     for split, home in homes.items() if not only else ():
@@ -157,17 +163,17 @@ def repeated(
         print(told(homes, settings, aims))
 
 
-def base(folder: Path, *, only: bool) -> Path | None:
-    """The detector that has learned drawn defects; where there is none, and not `only`, it is made
-    as anybody would make it."""
-    about = read_json(folder / "pretrained-detection.json")
+def base(folder: Path, task: str, *, only: bool) -> Path | None:
+    """What has learned drawn defects for `task`; where there is none, and not `only`, it is made as
+    anybody would make it."""
+    about = read_json(folder / f"pretrained-{task}.json")
     if "run" in about:
         return folder.resolve() / about["run"]
     if only:
         return None
     pretrain = [sys.executable, "-m", "augmentor", "weights", "pretrain", str(folder)]
-    subprocess.run(pretrain, check=True)
-    return base(folder, only=True)
+    subprocess.run([*pretrain, "--task", task], check=True)
+    return base(folder, task, only=True)
 
 
 def told(homes: Mapping[int, Path], settings: Mapping[str, Any], aims: Mapping[str, float]) -> str:

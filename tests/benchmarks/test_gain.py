@@ -9,7 +9,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
-from gain import MIXES, base, judged, preferred, rising
+from gain import MIXES, PRETRAINED, base, judged, preferred, rising
 
 MIXED, DIFFUSION = MIXES
 
@@ -30,6 +30,7 @@ def rows():
     real, gap = rng.normal(0.5, 0.1, 4), rng.normal(0.2, 0.01, 4)
     found = {
         "real": planted(real, real),
+        "plain-paste": planted(real, real + 0.1 * gap),
         "copy-paste": planted(real, real + 0.8 * gap),
         # the better one on val is the worse one on test
         MIXED: planted(real + 0.1, real + gap / 2),
@@ -40,12 +41,14 @@ def rows():
 
 
 def test_the_mix_is_chosen_on_val_and_judged_on_test(rows):
-    title, verdict, against_real, against_paste = judged(rows, {"classification": 0.5}).split("\n")
+    lines = judged(rows, {"classification": 0.5}).split("\n")
+    title, verdict, against_real, against_plain, against_paste = lines
     assert "val prefers" in title
     assert verdict.startswith(f"- classification (macro_f1): {MIXED}, closes 50% [50%, 50%]")
     assert verdict.endswith("the aim is 50%")
     assert "against real: +0.1" in against_real and "helps (4 splits)" in against_real
     assert "against copy-paste: -0.0" in against_paste and "hurts" in against_paste
+    assert "against plain-paste: +0.0" in against_plain and "helps" in against_plain
 
 
 def test_a_mix_is_chosen_on_splits_that_have_them_all(rows):
@@ -65,10 +68,11 @@ def test_nothing_is_said_without_a_gap_or_a_mix(rows):
     assert "no mix was measured" in judged(rows, {})
 
 
-def test_a_table_makes_no_detector(tmp_path):
-    assert base(tmp_path, only=True) is None
-    (tmp_path / "pretrained-detection.json").write_text('{"run": "runs/detection-seed0-abc"}')
-    assert base(tmp_path, only=False) == tmp_path / "runs" / "detection-seed0-abc"
+@pytest.mark.parametrize("task", PRETRAINED)
+def test_a_table_pretrains_nothing(tmp_path, task):
+    assert base(tmp_path, task, only=True) is None
+    (tmp_path / f"pretrained-{task}.json").write_text(f'{{"run": "runs/{task}-seed0-abc"}}')
+    assert base(tmp_path, task, only=False) == tmp_path / "runs" / f"{task}-seed0-abc"
 
 
 def test_a_ceiling_that_still_rises_is_named(tmp_path):
