@@ -103,6 +103,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at once")
     parser.add_argument("--table", action="store_true", help="only print what is finished")
     given = parser.parse_args()
+    if given.quick and given.table:
+        parser.error("--table is of the study over splits; type it without --quick")
     data = given.data or USUAL_DATA / given.dataset
     if not given.table and not data.is_dir():
         raise SystemExit(f"error: there is no {data}; name the photographs with: --data DIR")
