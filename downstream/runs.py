@@ -135,7 +135,10 @@ def execute(
     if run.folder.exists():
         shutil.rmtree(run.folder)  # unfinished, or of another key with the same first digits
     run.folder.mkdir(parents=True)
-    write_json(run.folder / "config.json", {"key": run.key, "arm": run.arm, **run.inputs})
+    # beside the key's inputs: a sample's file says nothing of the photographs that it was made from
+    made_from = {key for item in export.items("train", run.arm) for key in item.source_ids}
+    about = {"key": run.key, "arm": run.arm, "sources": sorted(made_from), **run.inputs}
+    write_json(run.folder / "config.json", about)
     log = run.folder / "log.txt"
     write_text(log, f"{run.name}\n")
     started, cpu = time.monotonic(), _cpu_seconds()
@@ -296,7 +299,8 @@ def _start(config: ExperimentConfig, task: Task) -> tuple[Path | None, Path | No
 
 def _beginning(config: ExperimentConfig, task: Task, export: Export) -> dict[str, Any]:
     """Hash of the file that a training starts from (None: at random) and, where that is an earlier
-    training, of every image that it or what it started from itself has learned from.
+    training, of every image that it or what it started from itself has learned from, and the ids
+    of the images that its synthetic ones were made from.
 
     Raises:
         WeightsError: the earlier training is none, or does not say what it has learned from.
@@ -314,14 +318,15 @@ def _beginning(config: ExperimentConfig, task: Task, export: Export) -> dict[str
         settings = before["settings"]
         chose = settings.get("select") == "val" or settings.get("classification_adjust", False)
         sides = ("train", "val") if chose else ("train",)
-        seen = {row[0] for side in sides for row in before[side]} | set(before.get("seen", []))
+        seen = {row[0] for side in sides for row in before[side]}
+        seen |= {*before.get("sources", ()), *before.get("seen", ())}
     except (KeyError, TypeError, IndexError):
         raise WeightsError(
             f"{run / 'config.json'} does not say what the {setting} was trained on, so it may "
             f"know images of val or test; set {setting} to a whole folder of evaluation/runs."
         ) from None
     for item in export.all_items:
-        if item.split != "train" and item.sha256 in seen:
+        if item.split != "train" and not seen.isdisjoint((item.sha256, item.id)):
             raise LeakError(
                 f"{run} has learned from {item.image.name}, which is in {item.split} here; "
                 f"set {setting} to a run of other photographs, or to a name such as {example}."

@@ -97,6 +97,36 @@ def test_a_detector_goes_on_from_an_earlier_run(
             planned(swapped, tmp_path / "three", detector=str(folder))
 
 
+def change(export: Path, how: Callable[[dict], dict]) -> Path:
+    """Every line of an export's manifest, changed."""
+    manifest = export / "manifest.jsonl"
+    lines = [how(json.loads(line)) for line in manifest.read_text().splitlines()]
+    manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return export
+
+
+def test_what_samples_were_made_from_was_learnt_from(
+    any_export: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A run on samples alone knows the photographs that they were made from, and so does whatever
+    goes on from it."""
+    ours = any_export(tmp_path / "ours", arms={"real": 0, "synthetic": 4})
+    change(ours, lambda line: {**line, "arms": line["arms"] or ["real"]})
+    task = {"tasks": ("classification",), "classification_adjust": False}
+    whole, config, first = planned(ours, tmp_path / "one", arms=("synthetic",), **task)
+    execute(first, whole, config)
+    onward = {"arms": ("synthetic",), "classifier": str(first.folder), **task}
+    whole, config, second = planned(ours, tmp_path / "two", **onward)
+    execute(second, whole, config)
+
+    other = any_export(tmp_path / "other", seed=1, arms={"real": 0})
+    names = {"val0": "train0", "train0": "val0"}  # what they were made from is now held out
+    change(other, lambda line: {**line, "id": names.get(line["id"], line["id"])})
+    for run in (first, second):
+        with pytest.raises(LeakError, match=r"has learned from val0.png, which is in val here"):
+            planned(other, tmp_path / "three", classifier=str(run.folder), **task)
+
+
 def test_a_detector_of_other_classes_lends_all_but_its_last_layer(
     blobs: Path, tmp_path: Path
 ) -> None:
