@@ -37,10 +37,11 @@ from study import (
     study,
 )
 
-from downstream.config import PRIMARY, STARTS
+from downstream.config import BASELINE, PRIMARY, STARTS
 from downstream.files import read_json
-from downstream.names import FULL
-from downstream.repeated import Rows, share_of_gap
+from downstream.names import FULL, PER_CLASS
+from downstream.repeated import Rows, pairs, share_of_gap
+from downstream.statistics import holm
 
 BEFORE = """\
 A throw-away study that this one has to beat (not this project's code; magnetic-tile, 12 images a
@@ -62,7 +63,7 @@ DIFFUSION = f"compact+copy-paste@{RATIO}"
 MIXES = ("mixed", DIFFUSION)
 """The arms of ours that val chooses among."""
 
-BASELINES = ("real", "plain-paste", "copy-paste")
+BASELINES = (BASELINE, "plain-paste", "copy-paste")
 
 PRETRAINED = ("detection", "classification")
 """Tasks that start from drawn defects."""
@@ -186,7 +187,7 @@ def told(homes: Mapping[int, Path], settings: Mapping[str, Any], aims: Mapping[s
         if any(arm == baseline for _, arm in rows):
             parts += [f"\nAgainst `{baseline}`:\n", table(rows, baseline)]
     lines = [*parts, "", *closures(rows), *rising(homes.values(), settings["tasks"])]
-    return "\n".join([*lines, "", judged(rows, aims)])
+    return "\n".join([*lines, "", judged(rows, aims, labels(homes.values()))])
 
 
 def rising(homes: Iterable[Path], tasks: Sequence[str]) -> list[str]:
@@ -205,8 +206,19 @@ def rising(homes: Iterable[Path], tasks: Sequence[str]) -> list[str]:
     return lines
 
 
-def judged(rows: Rows, wanted: Mapping[str, float]) -> str:
-    """For each task the mix that val prefers, what it closes of the gap on test, and the aim."""
+def labels(homes: Iterable[Path]) -> dict[str, list[str]]:
+    """The classes of each task, in the order of their metrics."""
+    paths = (
+        path for home in homes for path in (home / "evaluation" / "runs").glob("*/result.json")
+    )
+    return {found["task"]: found["labels"] for found in map(read_json, paths)}
+
+
+def judged(
+    rows: Rows, wanted: Mapping[str, float], classes: Mapping[str, Sequence[str]] | None = None
+) -> str:
+    """For each task the mix that val prefers, what it closes of the gap on test, the aim, and the
+    classes that are worse with it."""
     lines = ["The mix that val prefers, judged on test:"]
     for task in dict.fromkeys(task for task, _ in rows):
         metric = PRIMARY[task]
@@ -228,7 +240,28 @@ def judged(rows: Rows, wanted: Mapping[str, float]) -> str:
                     says = gap.verdict(gap.p, 0.95)
                     interval = f"{gap.difference:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]"
                     lines.append(f"  against {baseline}: {interval}, {says} ({gap.splits} splits)")
+        if task in (classes or {}):
+            lines.append(f"  {worse(rows, task, best, classes[task])}")
     return "\n".join(lines)
+
+
+def worse(rows: Rows, task: str, arm: str, classes: Sequence[str]) -> str:
+    """The classes that `arm` finds less well than `real` does on test; p are Holm's over all."""
+
+    def of_class(metrics: Mapping[str, Any], name: str) -> float | None:
+        return metrics[PER_CLASS[task]][classes.index(name)]
+
+    both = {key: rows[key] for key in ((task, BASELINE), (task, arm)) if key in rows}
+    found = pairs(both, BASELINE, of_class, lambda _: classes)
+    gaps = {pair.metric: pair.gap(SHARED) for pair in found if pair.side == "test"}
+    p = holm({name: gap.p for name, gap in gaps.items()})
+    told = [
+        f"{name} {gap.difference:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}], "
+        f"{gap.verdict(p[name], 0.95)}"
+        for name, gap in gaps.items()
+        if gap.difference < 0
+    ]
+    return f"worse than {BASELINE} on average: {'; '.join(told) or 'no class'}"
 
 
 def preferred(rows: Rows, task: str, arms: Sequence[str], metric: str) -> str:

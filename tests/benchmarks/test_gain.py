@@ -9,7 +9,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
-from gain import MIXES, PRETRAINED, base, judged, preferred, rising
+from gain import MIXES, PRETRAINED, base, judged, labels, preferred, rising, worse
 
 MIXED, DIFFUSION = MIXES
 
@@ -84,3 +84,19 @@ def test_a_ceiling_that_still_rises_is_named(tmp_path):
         (folder / "report.json").write_text(json.dumps({"levelled": levelled}))
     (line,) = rising([tmp_path / "1", tmp_path / "2"], ("detection", "classification"))
     assert line.startswith("- classification: full still rose") and "in 1 of 2 splits" in line
+
+
+def test_a_class_that_got_worse_is_named(tmp_path):
+    folder = tmp_path / "evaluation" / "runs" / "detection-seed1-abc"
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text('{"task": "detection", "labels": ["dot", "bar", "rare"]}')
+    classes = labels([tmp_path])["detection"]
+    real = {split: {"test": {"ap50_per_class": [0.5, 0.5, None]}} for split in range(4)}
+    mixed = {k: {"test": {"ap50_per_class": [0.3 + k / 99, 0.6, None]}} for k in range(4)}
+    rows = {("detection", "real"): real, ("detection", "mixed"): mixed}
+    found = worse(rows, "detection", "mixed", classes)
+    assert found.startswith("worse than real on average: dot -0.185 [") and "hurts" in found
+    assert "bar" not in found and "rare" not in found
+    assert worse(rows | {("detection", "mixed"): real}, "detection", "mixed", classes).endswith(
+        "no class"
+    )
