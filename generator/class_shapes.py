@@ -1,6 +1,6 @@
 """The shapes of a class: its real defects measured, and new outlines drawn after them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from generator.images import ExampleReader
 from generator.placement import ground_of, site_of
 from generator.planner_settings import PlannerSettings
-from generator.records import PROCEDURAL, DefectExample, Instance, Likeness
+from generator.records import PROCEDURAL, Box, DefectExample, Instance, Likeness
 from generator.shapes import (
     Orientation,
     RealShape,
@@ -24,6 +24,7 @@ class ClassShapes:
 
     Args:
         shapes: those of one image side by side.
+        groups: by image, all of its shapes as one.
 
     Attributes:
         shapes, inside: all of them, and those that touch no edge.
@@ -32,8 +33,11 @@ class ClassShapes:
         sides: of the image, that one of them touches.
     """
 
-    def __init__(self, shapes: Sequence[RealShape]) -> None:
+    def __init__(
+        self, shapes: Sequence[RealShape], groups: Mapping[str, RealShape] | None = None
+    ) -> None:
         self.shapes = tuple(shapes)
+        self.groups = dict(groups or {})
         self.orientation: Orientation = orientation_of(shapes)
         sides: set[str] = set()
         for shape in shapes:
@@ -54,6 +58,12 @@ class ClassShapes:
         none lends more because it holds more instances, fits in more places, or by chance."""
         return self.by_image[number % len(self.by_image)]
 
+    def together(self, model: RealShape, share: float, rng: np.random.Generator) -> RealShape:
+        """With the probability `share` all shapes of the model's image as one, where it has
+        several; else the model itself."""
+        group = self.groups.get(model.example.id)
+        return group if group is not None and rng.random() < share else model
+
 
 def class_shapes(
     found: Sequence[tuple[DefectExample, Instance]],
@@ -68,13 +78,10 @@ def class_shapes(
         settings: how many are kept, and which are crumbs.
     """
     kept = found[:: -(-len(found) // settings.most_instances)] if found else []
-    measured = []
-    for example, instance in kept:
-        mask = reader.mask(example, instance)
-        site = site_of(instance.box_xyxy, mask, ground_of(reader.foreground(example)))
-        x1, y1, x2, y2 = instance.box_xyxy
-        pixels = reader.image(example)[y1:y2, x1:x2]
-        measured.append(measure(example, instance, mask, site, pixels))
+    measured = [
+        _measured(example, instance, reader.mask(example, instance), reader)
+        for example, instance in kept
+    ]
     if not measured:
         return None
     areas = [int(shape.mask.sum()) for shape in measured]
@@ -83,20 +90,50 @@ def class_shapes(
     for shape, area in zip(measured, areas, strict=True):
         largest[shape.example.id] = max(area, largest.get(shape.example.id, 0))
     # the largest of its image is what the image was labelled for, however small
-    return ClassShapes(
-        [
-            shape
-            for shape, area in zip(measured, areas, strict=True)
-            if area >= least or area == largest[shape.example.id]
-        ]
-    )
+    shapes = [
+        shape
+        for shape, area in zip(measured, areas, strict=True)
+        if area >= least or area == largest[shape.example.id]
+    ]
+    groups = {}
+    for image_id, parts in groupby(shapes, key=lambda shape: shape.example.id):
+        own = tuple(parts)
+        # of a box's parts nobody knows which belongs to which
+        exact = all(part.instance.mask_kind == "exact" for part in own)
+        if settings.together_share > 0 and exact and len(own) > 1:
+            groups[image_id] = _joined(own, reader)
+    return ClassShapes(shapes, groups)
+
+
+def _measured(
+    example: DefectExample, instance: Instance, mask: np.ndarray, reader: ExampleReader
+) -> RealShape:
+    site = site_of(instance.box_xyxy, mask, ground_of(reader.foreground(example)))
+    x1, y1, x2, y2 = instance.box_xyxy
+    return measure(example, instance, mask, site, reader.image(example)[y1:y2, x1:x2])
+
+
+def _joined(parts: Sequence[RealShape], reader: ExampleReader) -> RealShape:
+    """Several shapes of one image as one, each where it lies. Its instance has the box around them
+    all, and the mask's file of the first."""
+    boxes = np.array([part.instance.box_xyxy for part in parts])
+    left, top = boxes[:, :2].min(axis=0).tolist()
+    right, bottom = boxes[:, 2:].max(axis=0).tolist()
+    mask = np.zeros((bottom - top, right - left), dtype=bool)
+    for part, (x1, y1, x2, y2) in zip(parts, boxes, strict=True):
+        mask[y1 - top : y2 - top, x1 - left : x2 - left] |= part.mask
+    box: Box = (left, top, right, bottom)
+    whole = parts[0].instance.model_copy(update={"box_xyxy": box})
+    return _measured(parts[0].example, whole, mask, reader)
 
 
 def draw_mask(
     model: RealShape, known: ClassShapes, settings: PlannerSettings, rng: np.random.Generator
 ) -> tuple[np.ndarray, str | None, set[str]]:
     """Mask of the model's box size, who lent it (None: procedural), and every source."""
-    if max(model.mask.shape) > settings.invented_most_px:
+    # no other outline has what a group is for: how its parts lie
+    grouped = model is known.groups.get(model.example.id)
+    if grouped or max(model.mask.shape) > settings.invented_most_px:
         return model.mask, model.example.id, {model.example.id}
     if rng.random() >= settings.real_share:
         return procedural_mask(model, rng), None, set()

@@ -144,6 +144,7 @@ class DraftPlanner:
             shapes = known.dealt(request.index) if late < 0.5 else known.shapes
         model = shapes[int(rng.integers(len(shapes)))]
         if like is None:
+            model = known.together(model, self.settings.together_share, rng)
             mask, lender, sources = draw_mask(model, known, self.settings, rng)
         else:
             mask, lender, sources = mask_like(model, like, rng)

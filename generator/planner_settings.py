@@ -14,6 +14,13 @@ class PlannerSettings(StrictModel):
     recombine: float = Field(
         0.25, ge=0, le=1, description="share of the real shapes that are blended with a second one"
     )
+    together_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="where a real image has several defects of the class with exact masks, how "
+        "often a sample has them all, as they lie there, and not one of them",
+    )
     invented_most_px: int = Field(
         96,
         ge=0,

@@ -44,8 +44,14 @@ PASTING = frozenset({"copy-paste", PLAIN_PASTE, "poisson-paste"})
 """Baselines that need a real defect's pixels, so only unmixed real shapes serve them."""
 
 
-ANY_BACKGROUND = {"own_share": 0.0, "background_candidates": 1}
-"""Settings of the planner without a choice of what is painted on."""
+AS_BASELINE = {
+    "own_share": 0.0,
+    "background_candidates": 1,
+    "together_share": 0.0,
+    "least_severity": 1.0,
+    "most_severity": 1.0,
+}
+"""Settings of the planner for what anybody would paste: one defect, as it is, on any surface."""
 
 
 @dataclass(frozen=True)
@@ -129,8 +135,8 @@ def open_maker(
             `training.keep_checkpoints` kept there.
         reporter: told of the progress.
         examples: the train split where it was read already; None reads it.
-        as_baseline: on any clean image, whatever `masks` says of backgrounds, and judged by the
-            masks alone.
+        as_baseline: one defect as it is, on any clean image, whatever `masks` says of that, and
+            judged by the masks alone.
 
     Raises:
         RecipeError: there is no such generator, or it makes no samples on request.
@@ -144,7 +150,7 @@ def open_maker(
     config = project.config
     settings = config.masks
     if as_baseline:
-        settings = settings.model_copy(update=ANY_BACKGROUND)
+        settings = settings.model_copy(update=AS_BASELINE)
     scorer = None if as_baseline else Scorer(project, examples, reporter)
     if name in BASELINES:
         if name in PASTING:

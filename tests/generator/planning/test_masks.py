@@ -456,6 +456,43 @@ def test_running_numbers_deal_the_images_of_a_class_out_in_turn(train, write):
         assert lenders[:count] == lenders[count:]
 
 
+def test_defects_of_one_image_may_come_together(train, write):
+    """Three pits in a row, the middle one lower: a sample has one of them, or all as they lie."""
+    image = np.full((160, 240, 3), 130, np.uint8)
+    image[:, ::3] += 2
+    pits = []
+    for x, y in ((60, 60), (100, 80), (140, 60)):
+        mask = np.zeros((160, 240), np.uint8)
+        cv2.circle(mask, (x, y), 6, 1, cv2.FILLED)
+        pits.append(("hole", mask > 0))
+    folder = train[0].image_path.parent / "groups"
+    many, one = write(folder, "many", image, pits), write(folder, "one", image + 1, pits[:1])
+    by_boxes = write(folder, "boxes", image + 2, pits, boxes_only=True)
+    clean = [e for e in train if e.is_clean]
+
+    def drafts(share: float, lender: DefectExample) -> list[Draft]:
+        settings = PlannerSettings(real_share=0.5, together_share=share)
+        planner = DraftPlanner([*clean, lender], ("hole",), settings)
+        return [planner.plan(request("hole", k)) for k in range(12)]
+
+    def parts(found: list[Draft]) -> list[int]:
+        return [cv2.connectedComponents(d.mask.view(np.uint8))[0] - 1 for d in found]
+
+    together = drafts(1.0, many)
+    assert parts(together) == [3] * 12
+    assert all(d.mask_source_id == many.id and d.paste is not None for d in together)
+    for draft in together:  # turned and scaled as one: an isosceles triangle as flat as theirs
+        centres = cv2.connectedComponentsWithStats(draft.mask.view(np.uint8))[3][1:]
+        short, middle, long = sorted(np.linalg.norm(centres - np.roll(centres, 1, axis=0), axis=1))
+        assert middle / short < 1.15 and 1.6 < long / short < 2.0
+    assert 1 < np.mean(parts(drafts(0.5, many))) < 3
+    assert set(parts(drafts(0.0, many))) == {1}
+    # alone, or known by boxes, of which nobody knows what belongs to which
+    for lender in (one, by_boxes):
+        for alone, still in zip(drafts(0.0, lender), drafts(1.0, lender), strict=True):
+            assert same(alone, still)
+
+
 def test_a_speck_beside_a_defect_lends_no_shape_and_a_small_defect_does(train, write):
     folder = train[0].image_path.parent / "specks"
     image = np.full((160, 240, 3), 130, np.uint8)
