@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from splits import SHARED, closures, measured_pairs, read, table
+from splits import DECIDES, SHARED, closures, measured_pairs, read, table
 from study import (
     DATASETS,
     QUICK,
@@ -39,7 +39,7 @@ from study import (
 
 from downstream.config import BASELINE, PRIMARY, STARTS
 from downstream.files import read_json
-from downstream.names import FULL, PER_CLASS
+from downstream.names import FULL, PER_CLASS, TITLES
 from downstream.repeated import Rows, pairs, share_of_gap
 from downstream.statistics import holm
 
@@ -180,14 +180,17 @@ def base(folder: Path, task: str, *, only: bool) -> Path | None:
 
 
 def told(homes: Mapping[int, Path], settings: Mapping[str, Any], aims: Mapping[str, float]) -> str:
-    """Everything that is finished, as Markdown: a table against each baseline, closures, aims."""
+    """Everything that is finished, as Markdown: each arm's means, the aims, and then closures and a
+    table against each baseline."""
     rows = read(homes, settings)
-    parts = ["Everything measured here:"]
+    classes = labels(homes.values())
+    parts = ["Everything measured here:\n", overview(rows, settings["arms"], classes), ""]
+    parts += [judged(rows, aims, classes), ""]
+    parts += [*closures(rows), *rising(homes.values(), settings["tasks"])]
     for baseline in BASELINES:
         if any(arm == baseline for _, arm in rows):
             parts += [f"\nAgainst `{baseline}`:\n", table(rows, baseline)]
-    lines = [*parts, "", *closures(rows), *rising(homes.values(), settings["tasks"])]
-    return "\n".join([*lines, "", judged(rows, aims, labels(homes.values()))])
+    return "\n".join(parts)
 
 
 def rising(homes: Iterable[Path], tasks: Sequence[str]) -> list[str]:
@@ -212,6 +215,29 @@ def labels(homes: Iterable[Path]) -> dict[str, list[str]]:
         path for home in homes for path in (home / "evaluation" / "runs").glob("*/result.json")
     )
     return {found["task"]: found["labels"] for found in map(read_json, paths)}
+
+
+def overview(
+    rows: Rows, arms: Sequence[str], classes: Mapping[str, Sequence[str]] | None = None
+) -> str:
+    """A Markdown table of each arm's mean on test, and of its classes', over the splits in which
+    all arms of the task are finished."""
+    head = ["task", "on test", "splits", *arms]
+    lines = [head, ["---"] * len(head)]
+    for task in dict.fromkeys(task for task, _ in rows):
+        own = {arm: rows[task, arm] for arm in arms if (task, arm) in rows}
+        shared = sorted(set.intersection(*(set(splits) for splits in own.values())))
+        names = [(name, None) for name in DECIDES[task]]
+        names += [(name, k) for k, name in enumerate((classes or {}).get(task, ()))]
+        for name, k in names:
+            cells = [task, TITLES[name] if k is None else name, str(len(shared))]
+            for arm in arms:
+                found = [own[arm][split]["test"] for split in shared] if arm in own else []
+                each = [m[name] if k is None else m[PER_CLASS[task]][k] for m in found]
+                known = [value for value in each if value is not None]
+                cells.append(f"{np.mean(known):.3f}" if known else "")
+            lines.append(cells)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def judged(

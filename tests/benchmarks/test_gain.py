@@ -9,7 +9,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
-from gain import MIXES, PRETRAINED, base, judged, labels, preferred, rising, worse
+from gain import MIXES, PRETRAINED, base, judged, labels, overview, preferred, rising, worse
 
 MIXED, DIFFUSION = MIXES
 
@@ -100,3 +100,19 @@ def test_a_class_that_got_worse_is_named(tmp_path):
     assert worse(rows | {("detection", "mixed"): real}, "detection", "mixed", classes).endswith(
         "no class"
     )
+
+
+def test_the_overview_has_every_arm_on_the_same_splits():
+    def one(value: float, bar: float | None) -> dict:
+        return {"test": {"macro_f1": value, "f1_per_class": [value, bar]}}
+
+    rows = {
+        ("classification", "real"): {1: one(0.2, None), 2: one(0.4, 0.5), 3: one(0.9, 0.9)},
+        ("classification", "full"): {1: one(0.6, None), 2: one(0.8, 0.7)},  # 3 still runs
+    }
+    found = overview(rows, ("real", "mixed", "full"), {"classification": ["dot", "bar"]})
+    assert found.split("\n")[2:] == [
+        "| classification | macro F1 | 2 | 0.300 |  | 0.700 |",
+        "| classification | dot | 2 | 0.300 |  | 0.700 |",
+        "| classification | bar | 2 | 0.500 |  | 0.700 |",
+    ]
