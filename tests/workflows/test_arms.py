@@ -214,8 +214,14 @@ def test_the_command_says_what_an_arm_may_be(built):
     assert "--ratios 0.3,0.5,0.8" in " ".join(output.replace("│", " ").split())
 
 
-def test_the_baseline_pastes_on_any_clean_image_whatever_the_project_chooses(built, arms):
-    masks = built.config.masks.model_copy(update={"background_candidates": 50, "own_share": 0.5})
+def test_the_baseline_pastes_one_defect_as_it_is_whatever_the_project_chooses(built, arms):
+    wishes = {
+        "background_candidates": 50,
+        "own_share": 0.5,
+        "together_share": 1,
+        "most_severity": 2,
+    }
+    masks = built.config.masks.model_copy(update=wishes)
     chosen = replace(built, config=built.config.model_copy(update={"masks": masks}))
     names = ("copy-paste", "copy-paste+perlin@0.5")
     found = resolve_arms(chosen, names, Silent())
