@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from splits import DECIDES, SHARED, closures, measured_pairs, read, table
+from splits import DECIDES, SHARED, closures, read, table
 from study import (
     DATASETS,
     QUICK,
@@ -40,7 +40,7 @@ from study import (
 from downstream.config import BASELINE, PRIMARY, STARTS
 from downstream.files import read_json
 from downstream.names import FULL, PER_CLASS, TITLES
-from downstream.repeated import Rows, pairs, share_of_gap
+from downstream.repeated import Gap, Rows, pairs, share_of_gap
 from downstream.statistics import holm
 
 BEFORE = """\
@@ -243,8 +243,8 @@ def overview(
 def judged(
     rows: Rows, wanted: Mapping[str, float], classes: Mapping[str, Sequence[str]] | None = None
 ) -> str:
-    """For each task the mix that val prefers, what it closes of the gap on test, the aim, and the
-    classes that are worse with it."""
+    """For each task the mix that val prefers, what it closes of the gap on test, the aim, what it
+    has above each baseline, and the classes that are worse with it."""
     lines = ["The mix that val prefers, judged on test:"]
     for task in dict.fromkeys(task for task, _ in rows):
         metric = PRIMARY[task]
@@ -259,16 +259,26 @@ def judged(
             closed = f"closes {found['value']:.0%} [{found['low']:.0%}, {found['high']:.0%}]"
         aim = f"the aim is {wanted[task]:.0%}" if task in wanted else "no aim is set"
         lines.append(f"- {task} ({metric}): {best}, {closed}; {aim}")
-        for baseline in BASELINES:
-            for pair in measured_pairs(rows, baseline):
-                if (pair.task, pair.arm, pair.metric, pair.side) == (task, best, metric, "test"):
-                    gap = pair.gap(SHARED)
-                    says = gap.verdict(gap.p, 0.95)
-                    interval = f"{gap.difference:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]"
-                    lines.append(f"  against {baseline}: {interval}, {says} ({gap.splits} splits)")
+        asked = ((FULL, BASELINE), *((best, baseline) for baseline in BASELINES))
+        told = {f"{arm} against {against}": (arm, against) for arm, against in asked}
+        lines += [f"  {name}: {each}" for name, each in compared(rows, task, metric, told).items()]
         if task in (classes or {}):
             lines.append(f"  {worse(rows, task, best, classes[task])}")
     return "\n".join(lines)
+
+
+def compared(
+    rows: Rows, task: str, metric: str, asked: Mapping[str, tuple[str, str]]
+) -> dict[str, str]:
+    """What is said of each pair of arms, by its name; p are Holm's over all of them."""
+    gaps: dict[str, Gap] = {}
+    for name, (arm, against) in asked.items():
+        both = {key: rows[key] for key in ((task, arm), (task, against)) if key in rows}
+        for pair in pairs(both, against, lambda metrics, own: metrics[own], lambda _: [metric]):
+            if pair.side == "test":
+                gaps[name] = pair.gap(SHARED)
+    p = holm({name: gap.p for name, gap in gaps.items()})
+    return {name: spoken(gap, p[name]) for name, gap in gaps.items()}
 
 
 def worse(rows: Rows, task: str, arm: str, classes: Sequence[str]) -> str:
@@ -281,13 +291,16 @@ def worse(rows: Rows, task: str, arm: str, classes: Sequence[str]) -> str:
     found = pairs(both, BASELINE, of_class, lambda _: classes)
     gaps = {pair.metric: pair.gap(SHARED) for pair in found if pair.side == "test"}
     p = holm({name: gap.p for name, gap in gaps.items()})
-    told = [
-        f"{name} {gap.difference:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}], "
-        f"{gap.verdict(p[name], 0.95)}"
-        for name, gap in gaps.items()
-        if gap.difference < 0
-    ]
+    told = [f"{name} {spoken(gap, p[name])}" for name, gap in gaps.items() if gap.difference < 0]
     return f"worse than {BASELINE} on average: {'; '.join(told) or 'no class'}"
+
+
+def spoken(gap: Gap, p: float) -> str:
+    """A difference with its interval, what a corrected p makes of it, and what it rests on."""
+    if gap.splits < 2:
+        return f"{gap.difference:+.3f}, no verdict (one split)"
+    interval = f"{gap.difference:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]"
+    return f"{interval}, p Holm {p:.3f}, {gap.verdict(p, 0.95)} ({gap.splits} splits)"
 
 
 def preferred(rows: Rows, task: str, arms: Sequence[str], metric: str) -> str:

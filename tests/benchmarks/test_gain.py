@@ -6,10 +6,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
-from gain import MIXES, PRETRAINED, base, judged, labels, overview, preferred, rising, worse
+from gain import (
+    MIXES,
+    PRETRAINED,
+    base,
+    compared,
+    judged,
+    labels,
+    overview,
+    preferred,
+    rising,
+    worse,
+)
 
 MIXED, DIFFUSION = MIXES
 
@@ -42,11 +54,12 @@ def rows():
 
 def test_the_mix_is_chosen_on_val_and_judged_on_test(rows):
     lines = judged(rows, {"classification": 0.5}).split("\n")
-    title, verdict, against_real, against_plain, against_paste = lines
+    title, verdict, gap, against_real, against_plain, against_paste = lines
     assert "val prefers" in title
     assert verdict.startswith(f"- classification (macro_f1): {MIXED}, closes 50% [50%, 50%]")
     assert verdict.endswith("the aim is 50%")
-    assert "against real: +0.1" in against_real and "helps (4 splits)" in against_real
+    assert "full against real: +0.2" in gap and "helps (4 splits)" in gap
+    assert f"{MIXED} against real: +0.1" in against_real and "helps (4 splits)" in against_real
     assert "against copy-paste: -0.0" in against_paste and "hurts" in against_paste
     assert "against plain-paste: +0.0" in against_plain and "helps" in against_plain
 
@@ -57,6 +70,21 @@ def test_a_mix_is_chosen_on_splits_that_have_them_all(rows):
     # a split on which the other one alone was trained, and did well, tells nothing
     rows[task, DIFFUSION][41] = {"val": {metric: 5.0}, "test": {metric: 0.0}}
     assert preferred(rows, task, MIXES, metric) == MIXED
+
+
+def test_what_is_said_of_pairs_of_arms_is_corrected():
+    real = np.random.default_rng(1).normal(0.5, 0.1, 6)
+    arms = {"real": real, "full": np.add(real, [0.01, 0.09, 0.0, 0.1, 0.02, 0.08])}
+    rows = {("classification", arm): planted(own, own) for arm, own in arms.items()}
+    asked = {"one": ("full", "real"), "none": ("mixed", "real")}
+    p = stats.ttest_rel(arms["full"], arms["real"]).pvalue
+    assert 0.02 < p < 0.05
+    (alone,) = compared(rows, "classification", "macro_f1", asked).values()
+    assert f"p Holm {p:.3f}, helps (6 splits)" in alone
+    both = compared(rows, "classification", "macro_f1", {**asked, "again": ("full", "real")})
+    assert all(f"p Holm {2 * p:.3f}, no evidence" in each for each in both.values())
+    first = {key: {37: own[37]} for key, own in rows.items()}
+    assert compared(first, "classification", "macro_f1", asked)["one"].endswith("(one split)")
 
 
 def test_nothing_is_said_without_a_gap_or_a_mix(rows):
