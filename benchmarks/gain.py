@@ -217,9 +217,7 @@ def labels(homes: Iterable[Path]) -> dict[str, list[str]]:
     return {found["task"]: found["labels"] for found in map(read_json, paths)}
 
 
-def overview(
-    rows: Rows, arms: Sequence[str], classes: Mapping[str, Sequence[str]] | None = None
-) -> str:
+def overview(rows: Rows, arms: Sequence[str], classes: Mapping[str, Sequence[str]]) -> str:
     """A Markdown table of each arm's mean on test, and of its classes', over the splits in which
     all arms of the task are finished."""
     head = ["task", "on test", "splits", *arms]
@@ -228,7 +226,7 @@ def overview(
         own = {arm: rows[task, arm] for arm in arms if (task, arm) in rows}
         shared = sorted(set.intersection(*(set(splits) for splits in own.values())))
         names = [(name, None) for name in DECIDES[task]]
-        names += [(name, k) for k, name in enumerate((classes or {}).get(task, ()))]
+        names += [(name, k) for k, name in enumerate(classes.get(task, ()))]
         for name, k in names:
             cells = [task, TITLES[name] if k is None else name, str(len(shared))]
             for arm in arms:
@@ -277,8 +275,7 @@ def compared(
         for pair in pairs(both, against, lambda metrics, own: metrics[own], lambda _: [metric]):
             if pair.side == "test":
                 gaps[name] = pair.gap(SHARED)
-    p = holm({name: gap.p for name, gap in gaps.items()})
-    return {name: spoken(gap, p[name]) for name, gap in gaps.items()}
+    return spoken(gaps)
 
 
 def worse(rows: Rows, task: str, arm: str, classes: Sequence[str]) -> str:
@@ -290,17 +287,22 @@ def worse(rows: Rows, task: str, arm: str, classes: Sequence[str]) -> str:
     both = {key: rows[key] for key in ((task, BASELINE), (task, arm)) if key in rows}
     found = pairs(both, BASELINE, of_class, lambda _: classes)
     gaps = {pair.metric: pair.gap(SHARED) for pair in found if pair.side == "test"}
-    p = holm({name: gap.p for name, gap in gaps.items()})
-    told = [f"{name} {spoken(gap, p[name])}" for name, gap in gaps.items() if gap.difference < 0]
+    told = [f"{name} {each}" for name, each in spoken(gaps).items() if gaps[name].difference < 0]
     return f"worse than {BASELINE} on average: {'; '.join(told) or 'no class'}"
 
 
-def spoken(gap: Gap, p: float) -> str:
-    """A difference with its interval, what a corrected p makes of it, and what it rests on."""
-    if gap.splits < 2:
-        return f"{gap.difference:+.3f}, no verdict (one split)"
-    interval = f"{gap.difference:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]"
-    return f"{interval}, p Holm {p:.3f}, {gap.verdict(p, 0.95)} ({gap.splits} splits)"
+def spoken(gaps: Mapping[str, Gap]) -> dict[str, str]:
+    """Each difference with its interval, what p make of it that are corrected over all of them, and
+    what it rests on."""
+    p = holm({name: gap.p for name, gap in gaps.items()})
+
+    def one(gap: Gap, p: float) -> str:
+        if gap.splits < 2:
+            return f"{gap.difference:+.3f}, no verdict (one split)"
+        interval = f"{gap.difference:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]"
+        return f"{interval}, p Holm {p:.3f}, {gap.verdict(p, 0.95)} ({gap.splits} splits)"
+
+    return {name: one(gap, p[name]) for name, gap in gaps.items()}
 
 
 def preferred(rows: Rows, task: str, arms: Sequence[str], metric: str) -> str:
