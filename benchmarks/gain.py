@@ -9,7 +9,8 @@ The split is what is repeated, each with a training seed of its own, since which
 moves a score more than an arm does; within a split every arm has the same steps. Detectors and
 classifiers start from one that has learned drawn defects (`augment weights pretrain`), as from
 scratch they learn little in these steps by which arms could be told apart (docs/experiments.md);
-U-Nets start from scratch. The table is printed after every split. Killed and repeated, it
+what that start is worth itself is measured beside it, `real` and `copy-paste` from scratch. U-Nets
+start from scratch. The table is printed after every split. Killed and repeated, it
 continues; `--table` prints what is finished. `--quick` is localisation alone on one split, three
 seeds.
 """
@@ -67,6 +68,12 @@ BASELINES = (BASELINE, "plain-paste", "copy-paste")
 
 PRETRAINED = ("detection", "classification")
 """Tasks that start from drawn defects."""
+
+DRAWN = f"{BASELINE}, from drawn defects"
+
+FROM_SCRATCH = (BASELINE, "copy-paste")
+"""Arms that are trained from scratch as well in these tasks: what anybody has without a generator,
+and without drawn defects."""
 
 NIGHT: dict[str, Any] = {
     "arms": ("real", "plain-paste", "copy-paste", *MIXES, "full"),
@@ -152,6 +159,7 @@ def repeated(
         drawn: what the tasks of `PRETRAINED` start from is made here, unless `settings` names it.
         only: train nothing, print what is finished.
     """
+    scratch = scratch_settings(settings)
     for task in PRETRAINED:
         setting = STARTS[task][0]
         if task in settings["tasks"] and setting not in settings:
@@ -161,9 +169,27 @@ def repeated(
     aims = DATASETS[dataset].aims
     for split, home in homes.items() if not only else ():
         study(dataset, data, home, settings | {"seeds": (split,)}, split)
-        print(f"\nSplit {split} is finished.\n{told(homes, settings, aims)}", flush=True)
+        if scratch["tasks"]:
+            study(dataset, data, beside(home), scratch | {"seeds": (split,)}, split)
+        found = told(homes, settings, aims, scratch)
+        print(f"\nSplit {split} is finished.\n{found}", flush=True)
     if only:
-        print(told(homes, settings, aims))
+        print(told(homes, settings, aims, scratch))
+
+
+def scratch_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of what is trained from scratch beside `settings`; its tasks may be none."""
+    tasks = [task for task in settings["tasks"] if task in PRETRAINED]
+    # where a start was named, that one is meant and no other
+    tasks = [task for task in tasks if STARTS[task][0] not in settings]
+    arms = [arm for arm in FROM_SCRATCH if arm in settings["arms"]]
+    return {**settings, "tasks": tuple(tasks), "arms": tuple(arms)}
+
+
+def beside(home: Path) -> Path:
+    """Where the same split is trained from scratch: a project of its own, so that no report is
+    written over."""
+    return home.with_name(f"{home.name}-scratch")
 
 
 def base(folder: Path, task: str, *, only: bool) -> Path | None:
@@ -179,13 +205,21 @@ def base(folder: Path, task: str, *, only: bool) -> Path | None:
     return base(folder, task, only=True)
 
 
-def told(homes: Mapping[int, Path], settings: Mapping[str, Any], aims: Mapping[str, float]) -> str:
-    """Everything that is finished, as Markdown: each arm's means, the aims, and then closures and a
-    table against each baseline."""
+def told(
+    homes: Mapping[int, Path],
+    settings: Mapping[str, Any],
+    aims: Mapping[str, float],
+    scratch: Mapping[str, Any],
+) -> str:
+    """Everything that is finished, as Markdown: each arm's means, the aims, what the start is
+    worth, and then closures and a table against each baseline."""
     rows = read(homes, settings)
     classes = labels(homes.values())
     parts = ["Everything measured here:\n", overview(rows, settings["arms"], classes), ""]
     parts += [judged(rows, aims, classes), ""]
+    if scratch["tasks"]:
+        without = read({split: beside(home) for split, home in homes.items()}, scratch)
+        parts += [started(rows, without, classes), ""]
     parts += [*closures(rows), *rising(homes.values(), settings["tasks"])]
     for baseline in BASELINES:
         if any(arm == baseline for _, arm in rows):
@@ -251,18 +285,22 @@ def judged(
             lines.append(f"- {task}: no mix was measured")
             continue
         best = preferred(rows, task, arms, metric)
-        found = share_of_gap(rows, task, best, metric)
-        closed = f"closure of the gap: {found['reason']}"
-        if found["value"] is not None:
-            closed = f"closes {found['value']:.0%} [{found['low']:.0%}, {found['high']:.0%}]"
         aim = f"the aim is {wanted[task]:.0%}" if task in wanted else "no aim is set"
-        lines.append(f"- {task} ({metric}): {best}, {closed}; {aim}")
+        lines.append(f"- {task} ({metric}): {best}, {closed(rows, task, best, metric)}; {aim}")
         asked = ((FULL, BASELINE), *((best, baseline) for baseline in BASELINES))
         told = {f"{arm} against {against}": (arm, against) for arm, against in asked}
         lines += [f"  {name}: {each}" for name, each in compared(rows, task, metric, told).items()]
         if task in (classes or {}):
             lines.append(f"  {worse(rows, task, best, classes[task])}")
     return "\n".join(lines)
+
+
+def closed(rows: Rows, task: str, arm: str, metric: str) -> str:
+    """What is said of the share of the gap that `arm` closes on test."""
+    found = share_of_gap(rows, task, arm, metric)
+    if found["value"] is None:
+        return f"closure of the gap: {found['reason']}"
+    return f"closes {found['value']:.0%} [{found['low']:.0%}, {found['high']:.0%}]"
 
 
 def compared(
@@ -276,6 +314,46 @@ def compared(
             if pair.side == "test":
                 gaps[name] = pair.gap(SHARED)
     return spoken(gaps)
+
+
+def started(rows: Rows, scratch: Rows, classes: Mapping[str, Sequence[str]] | None = None) -> str:
+    """What starting from drawn defects is worth on test, with `real` and with the mix that val
+    prefers: a table of means, the differences to arms from scratch, and the share that is closed of
+    the gap between `real` from scratch and all real data from drawn defects."""
+    known = dict(rows) | {(task, from_scratch(arm)): own for (task, arm), own in scratch.items()}
+    tasks = [task for task in PRETRAINED if (task, from_scratch(BASELINE)) in known]
+    lines = ["What starting from drawn defects is worth:"]
+    if not tasks:
+        return f"{lines[0]} nothing was trained from scratch yet"
+    mixes = {
+        task: preferred(rows, task, own, PRIMARY[task])
+        for task in tasks
+        if (own := [arm for arm in MIXES if (task, arm) in rows])
+    }
+    names = [*map(from_scratch, FROM_SCRATCH), BASELINE, *dict.fromkeys(mixes.values()), FULL]
+    shown = {(task, arm): known[task, arm] for task, arm in known if task in tasks}
+    lines += ["", overview(shown, names, classes or {}), ""]
+    for task in tasks:
+        metric = PRIMARY[task]
+        asked = {f"{BASELINE} against {from_scratch(BASELINE)}": (BASELINE, from_scratch(BASELINE))}
+        for arm in FROM_SCRATCH if task in mixes else ():
+            asked[f"{mixes[task]} against {from_scratch(arm)}"] = (mixes[task], from_scratch(arm))
+        lines.append(f"- {task} ({metric}):")
+        lines += [
+            f"  {name}: {each}" for name, each in compared(known, task, metric, asked).items()
+        ]
+        outer = dict(known)
+        outer[task, BASELINE] = known[task, from_scratch(BASELINE)]
+        outer[task, DRAWN] = rows.get((task, BASELINE), {})
+        for arm in (DRAWN, *([mixes[task]] if task in mixes else [])):
+            share = closed(outer, task, arm, metric)
+            lines.append(f"  the gap from {from_scratch(BASELINE)} to {FULL}: {arm}, {share}")
+    return "\n".join(lines)
+
+
+def from_scratch(arm: str) -> str:
+    """The name in a table of an arm that is trained from scratch."""
+    return f"{arm}, from scratch"
 
 
 def worse(rows: Rows, task: str, arm: str, classes: Sequence[str]) -> str:

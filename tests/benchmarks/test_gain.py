@@ -20,6 +20,8 @@ from gain import (
     overview,
     preferred,
     rising,
+    scratch_settings,
+    started,
     worse,
 )
 
@@ -144,3 +146,35 @@ def test_the_overview_has_every_arm_on_the_same_splits():
         "| classification | dot | 2 | 0.300 |  | 0.700 |",
         "| classification | bar | 2 | 0.500 |  | 0.700 |",
     ]
+
+
+def test_what_the_start_is_worth_is_told_beside_arms_from_scratch(rows):
+    real, full = (
+        np.array([own["test"]["macro_f1"] for own in rows["classification", arm].values()])
+        for arm in ("real", "full")
+    )
+    none = started(rows, {})
+    assert none.endswith("nothing was trained from scratch yet")
+    scratch = {
+        ("classification", "real"): planted(real - 0.2, real - 0.2 + np.arange(4) / 99),
+        ("classification", "copy-paste"): planted(real, real - 0.1 + np.arange(4) / 99),
+    }
+    told = started(rows, scratch)
+    assert "| classification | macro F1 | 4 |" in told
+    head, worth, against_real, against_paste, drawn, mixed = told.split("\n")[-6:]
+    assert head == "- classification (macro_f1):"
+    assert worth.startswith("  real against real, from scratch: +0.185 [")
+    assert against_real.startswith(f"  {MIXED} against real, from scratch: +0.28")
+    assert against_paste.startswith(f"  {MIXED} against copy-paste, from scratch: +0.18")
+    start = 0.2 - np.arange(4).mean() / 99
+    share = start / (start + (full - real).mean())
+    assert f"real, from drawn defects, closes {share:.0%} [" in drawn
+    assert f"{MIXED}, closes" in mixed
+
+
+def test_only_what_would_start_from_drawn_defects_is_trained_from_scratch_too():
+    settings = {"tasks": ("detection", "localisation"), "arms": ("real", "mixed", "full")}
+    found = scratch_settings(settings)
+    assert found["tasks"] == ("detection",) and found["arms"] == ("real",)
+    assert "detector" not in found
+    assert scratch_settings(settings | {"detector": "own.pt"})["tasks"] == ()
