@@ -70,6 +70,7 @@ PRETRAINED = ("detection", "classification")
 """Tasks that start from drawn defects."""
 
 DRAWN = f"{BASELINE}, from drawn defects"
+"""Its name where it stands beside the same arm from scratch."""
 
 FROM_SCRATCH = (BASELINE, "copy-paste")
 """Arms that are trained from scratch as well in these tasks: what anybody has without a generator,
@@ -183,6 +184,8 @@ def scratch_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     # where a start was named, that one is meant and no other
     tasks = [task for task in tasks if STARTS[task][0] not in settings]
     arms = [arm for arm in FROM_SCRATCH if arm in settings["arms"]]
+    if BASELINE not in arms:  # all is told beside it, and without arms the usual ones were trained
+        tasks = []
     return {**settings, "tasks": tuple(tasks), "arms": tuple(arms)}
 
 

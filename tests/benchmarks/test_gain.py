@@ -178,3 +178,4 @@ def test_only_what_would_start_from_drawn_defects_is_trained_from_scratch_too():
     assert found["tasks"] == ("detection",) and found["arms"] == ("real",)
     assert "detector" not in found
     assert scratch_settings(settings | {"detector": "own.pt"})["tasks"] == ()
+    assert scratch_settings(settings | {"arms": ("mixed", "full")})["tasks"] == ()
