@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from splits import DECIDES, SHARED, closures, read, table
+from splits import DECIDES, SHARED, closures, percent, read, table
 from study import (
     DATASETS,
     QUICK,
@@ -301,9 +301,8 @@ def judged(
 def closed(rows: Rows, task: str, arm: str, metric: str) -> str:
     """What is said of the share of the gap that `arm` closes on test."""
     found = share_of_gap(rows, task, arm, metric)
-    if found["value"] is None:
-        return f"closure of the gap: {found['reason']}"
-    return f"closes {found['value']:.0%} [{found['low']:.0%}, {found['high']:.0%}]"
+    share = percent(found)
+    return f"closes {share}" if share else f"closure of the gap: {found['reason']}"
 
 
 def compared(
@@ -319,12 +318,13 @@ def compared(
     return spoken(gaps)
 
 
-def started(rows: Rows, scratch: Rows, classes: Mapping[str, Sequence[str]] | None = None) -> str:
+def started(rows: Rows, scratch: Rows, classes: Mapping[str, Sequence[str]]) -> str:
     """What starting from drawn defects is worth on test, with `real` and with the mix that val
     prefers: a table of means, the differences to arms from scratch, and the share that is closed of
     the gap between `real` from scratch and all real data from drawn defects."""
     known = dict(rows) | {(task, from_scratch(arm)): own for (task, arm), own in scratch.items()}
-    tasks = [task for task in PRETRAINED if (task, from_scratch(BASELINE)) in known]
+    untaught = from_scratch(BASELINE)
+    tasks = [task for task in PRETRAINED if (task, untaught) in known]
     lines = ["What starting from drawn defects is worth:"]
     if not tasks:
         return f"{lines[0]} nothing was trained from scratch yet"
@@ -335,22 +335,22 @@ def started(rows: Rows, scratch: Rows, classes: Mapping[str, Sequence[str]] | No
     }
     names = [*map(from_scratch, FROM_SCRATCH), BASELINE, *dict.fromkeys(mixes.values()), FULL]
     shown = {(task, arm): known[task, arm] for task, arm in known if task in tasks}
-    lines += ["", overview(shown, names, classes or {}), ""]
+    lines += ["", overview(shown, names, classes), ""]
     for task in tasks:
         metric = PRIMARY[task]
-        asked = {f"{BASELINE} against {from_scratch(BASELINE)}": (BASELINE, from_scratch(BASELINE))}
-        for arm in FROM_SCRATCH if task in mixes else ():
-            asked[f"{mixes[task]} against {from_scratch(arm)}"] = (mixes[task], from_scratch(arm))
+        best = [mixes[task]] if task in mixes else []
+        asked = [(BASELINE, untaught)]
+        asked += [(mix, from_scratch(arm)) for mix in best for arm in FROM_SCRATCH]
+        named = {f"{arm} against {against}": (arm, against) for arm, against in asked}
+        told = compared(known, task, metric, named)
         lines.append(f"- {task} ({metric}):")
-        lines += [
-            f"  {name}: {each}" for name, each in compared(known, task, metric, asked).items()
-        ]
+        lines += [f"  {name}: {each}" for name, each in told.items()]
         outer = dict(known)
-        outer[task, BASELINE] = known[task, from_scratch(BASELINE)]
+        outer[task, BASELINE] = known[task, untaught]
         outer[task, DRAWN] = rows.get((task, BASELINE), {})
-        for arm in (DRAWN, *([mixes[task]] if task in mixes else [])):
+        for arm in (DRAWN, *best):
             share = closed(outer, task, arm, metric)
-            lines.append(f"  the gap from {from_scratch(BASELINE)} to {FULL}: {arm}, {share}")
+            lines.append(f"  the gap from {untaught} to {FULL}: {arm}, {share}")
     return "\n".join(lines)
 
 

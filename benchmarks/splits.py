@@ -142,14 +142,18 @@ def closures(rows: Rows) -> list[str]:
             found = share_of_gap(rows, task, arm, metric)
             if found["splits"] < LEAST_SPLITS:
                 continue
-            share = found["reason"]
-            if found["value"] is not None:
-                share = f"{found['value']:.0%} [{found['low']:.0%}, {found['high']:.0%}]"
             lines.append(
                 f"- {task}, {TITLES[metric]}, {found['splits']} splits: the share of the gap to "
-                f"all real data that {arm} closes is {share}."
+                f"all real data that {arm} closes is {percent(found) or found['reason']}."
             )
     return lines
+
+
+def percent(share: Mapping[str, Any]) -> str:
+    """A share of a gap (`share_of_gap`) with its interval; empty where it is not defined."""
+    if share["value"] is None:
+        return ""
+    return f"{share['value']:.0%} [{share['low']:.0%}, {share['high']:.0%}]"
 
 
 def spreads(rows: Rows, baseline: str) -> list[str]:

@@ -153,13 +153,13 @@ def test_what_the_start_is_worth_is_told_beside_arms_from_scratch(rows):
         np.array([own["test"]["macro_f1"] for own in rows["classification", arm].values()])
         for arm in ("real", "full")
     )
-    none = started(rows, {})
+    none = started(rows, {}, {})
     assert none.endswith("nothing was trained from scratch yet")
     scratch = {
         ("classification", "real"): planted(real - 0.2, real - 0.2 + np.arange(4) / 99),
         ("classification", "copy-paste"): planted(real, real - 0.1 + np.arange(4) / 99),
     }
-    told = started(rows, scratch)
+    told = started(rows, scratch, {})
     assert "| classification | macro F1 | 4 |" in told
     head, worth, against_real, against_paste, drawn, mixed = told.split("\n")[-6:]
     assert head == "- classification (macro_f1):"
