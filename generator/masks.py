@@ -147,6 +147,7 @@ class DraftPlanner:
             model = known.together(model, self.settings.together_share, rng)
             mask, lender, sources = draw_mask(model, known, self.settings, rng)
         else:
+            model = known.together(model, float(like.several), rng)
             mask, lender, sources = mask_like(model, like, rng)
         surface = self._backgrounds.draw(
             rng,

@@ -105,11 +105,13 @@ class Likeness(Record):
 
     `mask_source_id` is as in `SyntheticDefect`: the shape comes from the same real image, or is
     procedural of the same kind. `centre_xy` is where the mask's centre should lie, as shares of
-    the background's width and height.
+    the background's width and height. `several` asks for all defects of that real image as they
+    lie, where it has several (`masks.together_share`).
     """
 
     mask_source_id: str
     centre_xy: tuple[float, float]
+    several: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> "Likeness":

@@ -142,7 +142,7 @@ def sample_id(painter: Painter, planner: Planner, request: SampleRequest, feathe
         feather_px,
     ]
     if request.like is not None:
-        made_from.append(request.like.model_dump(mode="json"))
+        made_from.append(request.like.model_dump(mode="json", exclude_defaults=True))
     return sha256_of(made_from)[:16]
 
 

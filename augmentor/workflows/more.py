@@ -19,7 +19,7 @@ from augmentor.workflows.reporting import Reporter
 from generator.config import load_recipe
 from generator.errors import GeneratorError
 from generator.files import sha256_of
-from generator.records import Likeness, SampleRequest, SyntheticDefect
+from generator.records import PROCEDURAL, Likeness, SampleRequest, SyntheticDefect
 from generator.sampling import read_pool
 
 MOST = 100
@@ -111,7 +111,9 @@ def likeness(record: SyntheticDefect) -> Likeness | None:
     x1, y1 = (min(box[k] for box in record.boxes_xyxy) for k in (0, 1))
     x2, y2 = (max(box[k] for box in record.boxes_xyxy) for k in (2, 3))
     centre = ((x1 + x2) / 2 / record.width, (y1 + y2) / 2 / record.height)
-    return Likeness(mask_source_id=record.mask_source_id, centre_xy=centre)
+    # a procedural shape is one, in however many parts it was painted
+    several = len(record.boxes_xyxy) > 1 and not record.mask_source_id.startswith(PROCEDURAL)
+    return Likeness(mask_source_id=record.mask_source_id, centre_xy=centre, several=several)
 
 
 class _Ended(Exception):

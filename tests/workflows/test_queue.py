@@ -108,6 +108,12 @@ def test_a_sample_without_a_place_has_no_likeness():
     assert likeness(whole) is None
 
 
+def test_more_like_a_sample_of_several_defects_asks_for_several():
+    two, one = record("a"), record("a", boxes_xyxy=((10, 10, 30, 30),))
+    drawn = record("a", mask_source_id="procedural:pit")  # one shape, painted in two parts
+    assert [likeness(each).several for each in (two, one, drawn)] == [True, False, False]
+
+
 def test_progress_is_nothing_until_it_is_said(tmp_path):
     assert queue.read_progress(tmp_path) == Progress()
     queue.write_progress(tmp_path, Progress(task="Making", done=1, total=2, waiting=3))

@@ -9,7 +9,7 @@ from generator.errors import ExampleError, PlacementError
 from generator.images import ExampleReader
 from generator.masks import DraftPlanner
 from generator.planner_settings import PlannerSettings
-from generator.records import DefectExample, Draft, SampleRequest
+from generator.records import DefectExample, Draft, Likeness, SampleRequest
 from generator.warp import HALO_PX
 
 CLASSES = ("pit", "crack", "chip")
@@ -470,10 +470,11 @@ def test_defects_of_one_image_may_come_together(train, write):
     by_boxes = write(folder, "boxes", image + 2, pits, boxes_only=True)
     clean = [e for e in train if e.is_clean]
 
-    def drafts(share: float, lender: DefectExample) -> list[Draft]:
+    def drafts(share: float, lender: DefectExample, like: Likeness | None = None) -> list[Draft]:
         settings = PlannerSettings(real_share=0.5, together_share=share)
         planner = DraftPlanner([*clean, lender], ("hole",), settings)
-        return [planner.plan(request("hole", k)) for k in range(12)]
+        asked = [request("hole", k).model_copy(update={"like": like}) for k in range(12)]
+        return [planner.plan(each) for each in asked]
 
     def parts(found: list[Draft]) -> list[int]:
         return [cv2.connectedComponents(d.mask.view(np.uint8))[0] - 1 for d in found]
@@ -487,6 +488,10 @@ def test_defects_of_one_image_may_come_together(train, write):
         assert middle / short < 1.15 and 1.6 < long / short < 2.0
     assert 1 < np.mean(parts(drafts(0.5, many))) < 3
     assert set(parts(drafts(0.0, many))) == {1}
+    # more like a sample of several has several, and more like a sample of one has one
+    like = Likeness(mask_source_id=many.id, centre_xy=(0.5, 0.5), several=True)
+    assert parts(drafts(0.5, many, like)) == [3] * 12
+    assert set(parts(drafts(0.5, many, like.model_copy(update={"several": False})))) == {1}
     # alone, or known by boxes, of which nobody knows what belongs to which
     for lender in (one, by_boxes):
         for alone, still in zip(drafts(0.0, lender), drafts(1.0, lender), strict=True):
