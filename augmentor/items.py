@@ -11,10 +11,12 @@ from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
+from scipy import ndimage
 
 from augmentor.errors import SourceError
 from generator.compositing import LEAST_PART
 from generator.errors import PoolError
+from generator.parts import label_parts
 from generator.records import (
     GOOD,
     Box,
@@ -170,8 +172,8 @@ def _made(pool: Path, record: SyntheticDefect) -> list[Label]:
     if len(record.boxes_xyxy) == 1 and crop.sum() == mask.sum():
         parts = [crop.copy()]
     else:
-        parts = _parts(mask, record.boxes_xyxy, 8) or _parts(mask, record.boxes_xyxy, 4)
-    if not parts or not all(part.any() for part in parts):
+        parts = _parts(mask, record.boxes_xyxy)
+    if not parts:
         raise PoolError(
             f"Sample {record.id} in {pool}: its mask and its boxes do not agree; delete the "
             "pool's folder and run `augment sample` again."
@@ -180,22 +182,37 @@ def _made(pool: Path, record: SyntheticDefect) -> list[Label]:
     return [Label(name, box, part, record.mask_kind) for box, part in pairs]
 
 
-def _parts(mask: np.ndarray, boxes: Sequence[Box], connectivity: int) -> list[np.ndarray]:
+def _parts(mask: np.ndarray, boxes: Sequence[Box]) -> list[np.ndarray]:
     """Split a full-size mask into one box-sized mask a box; [] if a part that is more than a crumb
     lies in no box.
+
+    Parts are told apart as finely as the boxes ask for: as defects, or where two boxes lie closer
+    than those, as what touches with or without corners.
+    """
+    for labelled in (
+        label_parts(mask)[0],
+        cv2.connectedComponents(mask.view(np.uint8), connectivity=8)[1],
+        cv2.connectedComponents(mask.view(np.uint8), connectivity=4)[1],
+    ):
+        parts = _dealt(labelled, boxes)
+        if parts and all(part.any() for part in parts):
+            return parts
+    return []
+
+
+def _dealt(labelled: np.ndarray, boxes: Sequence[Box]) -> list[np.ndarray]:
+    """A numbered mask dealt out to boxes, as in `_parts`.
 
     A part goes to the smallest box that holds it, so that a small part inside the box of a large
     one keeps its own.
     """
-    count, labelled, stats, _ = cv2.connectedComponentsWithStats(
-        mask.astype(np.uint8), connectivity=connectivity
-    )
+    areas = np.bincount(labelled.ravel())
     parts = [np.zeros((y2 - y1, x2 - x1), bool) for x1, y1, x2, y2 in boxes]
     by_area = sorted(range(len(boxes)), key=lambda k: parts[k].size)
-    for part in range(1, count):
-        x, y, w, h = (int(v) for v in stats[part, :4])
-        home = [k for k in by_area if _holds(boxes[k], (x, y, x + w, y + h))]
-        if not home and stats[part, cv2.CC_STAT_AREA] < LEAST_PART * mask.sum():
+    for part, (rows, columns) in enumerate(ndimage.find_objects(labelled), start=1):
+        box = (columns.start, rows.start, columns.stop, rows.stop)
+        home = [k for k in by_area if _holds(boxes[k], box)]
+        if not home and areas[part] < LEAST_PART * areas[1:].sum():
             continue  # a crumb, which gets no box
         if not home:
             return []

@@ -4,7 +4,9 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
+from scipy import ndimage
 
+from generator.parts import label_parts
 from generator.placement import box_of
 from generator.records import Box, Draft
 
@@ -33,9 +35,9 @@ class Composite:
         image: (H, W, 3) uint8; equal to the background beyond the feather.
         mask: (H, W) bool, what of the planned mask changed: the label. All False where nothing
             did, and in whole-image mode.
-        boxes_xyxy: one box for each connected part of the mask (8-neighbourhood), or around all
-            of them (`Draft.one_box`). A part smaller than a hundredth of the largest stays in the
-            mask but gets no box of its own.
+        boxes_xyxy: one box for each defect of the mask, as `generator.parts` tells them apart, or
+            around all of them (`Draft.one_box`). What is smaller than a hundredth of the largest
+            is in neither.
         scores: see `composite`; empty in whole-image mode.
     """
 
@@ -125,21 +127,23 @@ def _blend(
 
 
 def boxes_of(mask: np.ndarray) -> tuple[Box, ...]:
-    """One xyxy box for each connected part of a (H, W) bool mask, largest part first; parts below
-    a hundredth of the largest get none."""
-    _, _, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
-    parts = sorted((tuple(map(int, s)) for s in stats[1:]), key=lambda s: (-s[4], s))
-    return tuple(
-        (x, y, x + w, y + h) for x, y, w, h, area in parts if area >= LEAST_PART * parts[0][4]
-    )
+    """One xyxy box for each defect of a (H, W) bool mask, largest first; those below a hundredth of
+    the largest get none."""
+    labels, _ = label_parts(mask)
+    areas = np.bincount(labels.ravel())[1:]
+    parts = []
+    for area, (rows, columns) in zip(areas, ndimage.find_objects(labels), strict=True):
+        if area >= LEAST_PART * areas.max():
+            parts.append((-int(area), (columns.start, rows.start, columns.stop, rows.stop)))
+    return tuple(box for _, box in sorted(parts))
 
 
 def _without_crumbs(mask: np.ndarray) -> np.ndarray:
     """A (h, w) bool mask without the parts that `boxes_of` gives no box, so that both agree."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
-    if count < 3:
+    labels, count = label_parts(mask)
+    if count < 2:
         return mask
-    areas = stats[1:, cv2.CC_STAT_AREA]
+    areas = np.bincount(labels.ravel())[1:]
     return np.isin(labels, 1 + np.flatnonzero(areas >= LEAST_PART * areas.max()))
 
 

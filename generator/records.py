@@ -149,9 +149,9 @@ class SyntheticDefect(Record):
     `background_xyxy` is the part of the background that was used (None: all of it).
     `carried_instances` are real defects that were already in the background and are still seen, in
     the sample's own pixels; they are labels of the exported image like any other.
-    `boxes_xyxy` has one box for each connected part of the mask, or one in all for a defect that is
-    known by its box (`Draft.one_box`). `verdicts` holds
-    every rule that rejects the sample. `rule` is empty for an accepted sample, else the name of
+    `boxes_xyxy` has one box for each defect of the mask (`generator.parts`), or one in all for a
+    defect that is known by its box (`Draft.one_box`). `verdicts` holds every rule that rejects the
+    sample. `rule` is empty for an accepted sample, else the name of
     the first rule that rejected it (`hand` for a person), with the sentence in `reason`.
     `nearest_id` is the real training image that the sample is closest to, as seen by the feature
     extractor `scored_by`; both are empty until the sample was compared. `like` and `origin` are the

@@ -1,7 +1,6 @@
 """From masks, boxes, polygons and run lengths to instances, each cut to its box.
 
-Rules: parts of a mask belong together when they touch, corners included, or when gaps of at most
-`MERGE_GAP_PX` px lie between them (JPEG leaves such specks around an edge); a part of fewer than
+Rules: which parts of a mask belong together, `generator.parts` says; a part of fewer than
 `LEAST_AREA_PX` px is left out as a speck where a larger one of its class is in the same mask, and
 the specks are counted. Boxes that reach over the image's edge are cut to it. Labels made for
 another size of the same picture are scaled to the image's own.
@@ -19,9 +18,9 @@ from scipy import ndimage
 from augmentor.errors import ImageError
 from augmentor.images import ASPECT_TOLERANCE, MaskEncoding, read_mask
 from augmentor.importers.scan import Found, Shape
+from generator.parts import label_parts
 from generator.records import GOOD, Box, MaskKind
 
-MERGE_GAP_PX = 4
 LEAST_AREA_PX = 9
 EDGE_TOLERANCE = 0.02
 """How far a box may reach over the image's edge, as a share of its side (at least 2 px)."""
@@ -88,15 +87,10 @@ def separate(mask: np.ndarray) -> tuple[list[tuple[Box, np.ndarray]], int]:
     """
     if not mask.any():
         return [], 0
-    reach = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (MERGE_GAP_PX + 1, MERGE_GAP_PX + 1))
-    joined = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, reach) | mask
-    labels, _ = ndimage.label(joined, np.ones((3, 3)))
-    labels = np.where(mask, labels, 0)
+    labels, _ = label_parts(mask)
     out: list[tuple[Box, np.ndarray]] = []
     specks: list[tuple[Box, np.ndarray]] = []
     for number, where in enumerate(ndimage.find_objects(labels), start=1):
-        if where is None:
-            continue
         cut = labels[where] == number
         box = (where[1].start, where[0].start, where[1].stop, where[0].stop)
         (out if cut.sum() >= LEAST_AREA_PX else specks).append((box, cut))

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from augmentor.importers.instances import separate
 from augmentor.items import PoolSample, synthetic_item
+from generator.compositing import boxes_of
 from generator.errors import PoolError
 from generator.records import SyntheticDefect
 
@@ -56,6 +58,20 @@ def test_a_crumb_without_a_box_is_no_label(two_parts, tmp_path):
     one[40:50] = False
     (label,) = synthetic_item(sample(tmp_path, one, boxes[:1])).labels
     assert label.mask.all() and label.mask.shape == (20, 40)
+
+
+def test_a_sample_keeps_the_boxes_that_its_mask_has_as_a_photograph(two_parts, tmp_path):
+    two_parts[5:25, 53:56] = True  # 3 px beside the first, as where a thin defect fades
+    read = separate(two_parts)[0]
+    assert [box for box, _ in read] == list(boxes_of(two_parts))
+    item = synthetic_item(sample(tmp_path, two_parts, boxes_of(two_parts)))
+    assert [label.box_xyxy for label in item.labels] == [box for box, _ in read]
+    for label, (_, mask) in zip(item.labels, read, strict=True):
+        assert np.array_equal(label.mask, mask)
+    # two that have a box each stay two, however near
+    near = ((10, 5, 50, 25), (60, 40, 80, 50), (53, 5, 56, 25))
+    item = synthetic_item(sample(tmp_path, two_parts, near))
+    assert [int(label.mask.sum()) for label in item.labels] == [800, 200, 60]
 
 
 @pytest.mark.parametrize("boxes", [((10, 5, 50, 25),), ((0, 0, 5, 5), (60, 40, 80, 50))])

@@ -186,6 +186,15 @@ def test_one_box_a_part_and_none_for_crumbs():
     assert boxes_of(clean) == boxes_of(mask)
 
 
+def test_a_gap_of_a_few_pixels_parts_no_defect():
+    mask = np.zeros((60, 90), bool)
+    mask[10:20, 10:40] = mask[10:20, 44:47] = True
+    assert boxes_of(mask) == ((10, 10, 47, 20),)
+    mask[:, 46] = False
+    mask[10:20, 47:50] = mask[10:20, 55:58] = True
+    assert boxes_of(mask) == ((10, 10, 50, 20), (55, 10, 58, 20))
+
+
 def test_whole_image_mode_passes_the_picture_through(pasted):
     draft = dataclasses.replace(
         pasted[0],
