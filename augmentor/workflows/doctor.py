@@ -119,14 +119,17 @@ def _disk() -> Iterator[Check]:
 def _weights() -> Iterator[Check]:
     """Pretrained weights are never needed; on disk, they are used."""
     hub = Path(os.environ.get("TORCH_HOME", Path.home() / ".cache" / "torch")) / "hub/checkpoints"
-    for label, found in (
-        ("yolo11n.pt", Path("yolo11n.pt").is_file()),
-        ("resnet18", any(hub.glob("resnet18-*.pth"))),
+    for label, task, found in (
+        ("yolo11n.pt", "detection", Path("yolo11n.pt").is_file()),
+        ("resnet18", "classification", any(hub.glob("resnet18-*.pth"))),
     ):
         yield Check(
             "weights",
             "ok" if found else "warn",
             f"{label} is on disk" if found else f"{label} is not on disk: trained from scratch",
+            ""
+            if found
+            else f"start from drawn defects instead: augment weights pretrain FOLDER --task {task}",
         )
 
 
