@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from augmentor.cli.console import DebugOption, JsonOption, command
+from augmentor.cli.options import ProjectOption, open_here
 
 app = typer.Typer(
     name="weights",
@@ -131,8 +132,30 @@ def pretrain(
             f"Learned from {made.images} pictures in {made.seconds / 60:.0f} min; "
             f"{made.title} on others of their kind: {made.score:.3f}"
         )
-        console.text(f"Next: in augment.yaml, under evaluate: {made.setting}: {made.run}")
+        console.text(f"Next, in a project: augment weights use {folder}")
         console.result(made.as_dict())
+
+
+@app.command("use")
+def use(
+    folder: Annotated[Path, typer.Argument(help="That `augment weights pretrain` was given.")],
+    project: ProjectOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Let this project's detectors, classifiers and localisers start from drawn defects.
+
+    Written to `evaluate` in augment.yaml, for `augment evaluate` and `augment loop` alike; take the
+    lines out to start from scratch.
+    """
+    with command(json, debug) as console:
+        from augmentor.workflows.pretraining import use_pretrained
+
+        starts = use_pretrained(open_here(project, console), folder)
+        for setting, run in starts.items():
+            console.text(f"evaluate.{setting}: {run}")
+        console.text("Next: augment evaluate")
+        console.result({setting: str(run) for setting, run in starts.items()})
 
 
 def _size(size: int | None) -> str:

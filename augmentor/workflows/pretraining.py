@@ -4,9 +4,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from augmentor.errors import ProjectError
 from augmentor.exporters import write_training_export
 from augmentor.importers import import_source
 from augmentor.sample_data import write_sample_dataset
+from augmentor.workflows.project import Project, edit_project
 from augmentor.workflows.reporting import Reporter
 from downstream.config import PRIMARY, STARTS, ExperimentConfig, Task
 from downstream.dataset import read_export
@@ -138,3 +140,30 @@ def pretrain(
     where = run.folder.relative_to(folder).as_posix()
     write_json(about, {"asked": asked, "run": where, "made": made})
     return Pretrained(**made, run=run.folder)
+
+
+def use_pretrained(project: Project, folder: Path) -> dict[str, Path]:
+    """Let the project's trainings start from what `pretrain` made: the settings of augment.yaml.
+
+    Args:
+        project: whose augment.yaml is edited.
+        folder: that `pretrain` was given; what it holds of the tasks is used.
+
+    Returns:
+        The settings of `evaluate` that were written, with the run that each names now.
+
+    Raises:
+        ProjectError: nothing that `pretrain` has finished is there.
+    """
+    folder = folder.resolve()
+    starts = {}
+    for task, (setting, _) in STARTS.items():
+        known = read_json(folder / ABOUT.format(task=task))
+        if "run" in known and (folder / known["run"] / "result.json").is_file():
+            starts[setting] = folder / known["run"]
+    if not starts:
+        raise ProjectError(
+            f"{folder} holds nothing to start from; make it with: augment weights pretrain {folder}"
+        )
+    edit_project(project, {f"evaluate.{setting}": str(run) for setting, run in starts.items()})
+    return starts

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from helpers import augment
 
+from augmentor.workflows.project import open_project
 from downstream.config import ExperimentConfig
 from downstream.detectors import yolo
 from downstream.runs import _start
@@ -41,6 +42,22 @@ def test_a_detector_is_pretrained_once_and_can_be_gone_on_from(tmp_path: Path) -
         assert made["metric"] == metric and 0 <= made["score"] <= 1
         settings = ExperimentConfig(**{made["setting"]: made["run"]})
         assert _start(settings, task) == (Path(made["run"]) / "weights.safetensors", said(output))
+
+    project = tmp_path / "parts"
+    project.mkdir()
+    own = "name: parts\nclasses: [pit]\nsource: {path: /data}\nevaluate: {tasks: [detection]}  # boxes are all we have\n"
+    (project / "augment.yaml").write_text(own)
+    code, output = augment("weights", "use", tmp_path / "parts", "--project", project)
+    assert code == 3 and f"augment weights pretrain {tmp_path / 'parts'}" in output
+    assert (project / "augment.yaml").read_text() == own
+    code, output = augment("weights", "use", folder, "--project", project, "--json")
+    assert code == 0, output
+    starts = json.loads(output[output.index("{") :])
+    evaluate = open_project(project).config.evaluate
+    assert starts["detector"] == str(run) == evaluate.detector
+    assert starts["localiser"] == made["run"] == evaluate.localiser
+    assert "classifier" in starts and evaluate.tasks == ("detection",)
+    assert "# boxes are all we have" in (project / "augment.yaml").read_text()
 
     code, output = augment("weights", "pretrain", folder, "--per-class", "5")
     assert code == 4 and "already holds a sample dataset made with other settings" in output
