@@ -45,7 +45,10 @@ def test_a_detector_is_pretrained_once_and_can_be_gone_on_from(tmp_path: Path) -
 
     project = tmp_path / "parts"
     project.mkdir()
-    own = "name: parts\nclasses: [pit]\nsource: {path: /data}\nevaluate: {tasks: [detection]}  # boxes are all we have\n"
+    own = (
+        "name: parts\nclasses: [pit]\nsource: {path: /data}\n"
+        "evaluate: {tasks: [detection]}  # boxes are all we have\n"
+    )
     (project / "augment.yaml").write_text(own)
     code, output = augment("weights", "use", tmp_path / "parts", "--project", project)
     assert code == 3 and f"augment weights pretrain {tmp_path / 'parts'}" in output
