@@ -132,7 +132,7 @@ def pretrain(
             f"Learned from {made.images} pictures in {made.seconds / 60:.0f} min; "
             f"{made.title} on others of their kind: {made.score:.3f}"
         )
-        console.text(f"Next, in a project: augment weights use {folder}")
+        console.text(f"Next, in a project: augment weights use {folder.resolve()}")
         console.result(made.as_dict())
 
 

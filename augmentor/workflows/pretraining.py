@@ -8,7 +8,7 @@ from augmentor.errors import ProjectError
 from augmentor.exporters import write_training_export
 from augmentor.importers import import_source
 from augmentor.sample_data import write_sample_dataset
-from augmentor.workflows.project import Project, edit_project
+from augmentor.workflows.project import FILE_NAME, Project, edit_project
 from augmentor.workflows.reporting import Reporter
 from downstream.config import PRIMARY, STARTS, ExperimentConfig, Task
 from downstream.dataset import read_export
@@ -153,8 +153,13 @@ def use_pretrained(project: Project, folder: Path) -> dict[str, Path]:
         The settings of `evaluate` that were written, with the run that each names now.
 
     Raises:
-        ProjectError: nothing that `pretrain` has finished is there.
+        ProjectError: nothing that `pretrain` has finished is there, or the project wants none.
     """
+    if not project.config.evaluate.pretrained:
+        raise ProjectError(
+            f"evaluate.pretrained is false in {project.folder / FILE_NAME}, so that all is trained "
+            "from scratch; take that line out and type the same again."
+        )
     folder = folder.resolve()
     starts = {}
     for task, (setting, _) in STARTS.items():

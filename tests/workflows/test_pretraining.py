@@ -53,6 +53,10 @@ def test_a_detector_is_pretrained_once_and_can_be_gone_on_from(tmp_path: Path) -
     code, output = augment("weights", "use", tmp_path / "parts", "--project", project)
     assert code == 3 and f"augment weights pretrain {tmp_path / 'parts'}" in output
     assert (project / "augment.yaml").read_text() == own
+    (project / "augment.yaml").write_text(own.replace("{tasks", "{pretrained: false, tasks"))
+    code, output = augment("weights", "use", folder, "--project", project)
+    assert code == 3 and "evaluate.pretrained is false" in output
+    (project / "augment.yaml").write_text(own)
     code, output = augment("weights", "use", folder, "--project", project, "--json")
     assert code == 0, output
     starts = json.loads(output[output.index("{") :])
