@@ -4,7 +4,7 @@ Exports and the FiftyOne dataset need the same things of both (path, label, inst
 and boxes), and read them here, so that they can't disagree.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -189,15 +189,18 @@ def _parts(mask: np.ndarray, boxes: Sequence[Box]) -> list[np.ndarray]:
     Parts are told apart as finely as the boxes ask for: as defects, or where two boxes lie closer
     than those, as what touches with or without corners.
     """
-    for labelled in (
-        label_parts(mask)[0],
-        cv2.connectedComponents(mask.view(np.uint8), connectivity=8)[1],
-        cv2.connectedComponents(mask.view(np.uint8), connectivity=4)[1],
-    ):
+    for labelled in _ever_finer(mask):
         parts = _dealt(labelled, boxes)
         if parts and all(part.any() for part in parts):
             return parts
     return []
+
+
+def _ever_finer(mask: np.ndarray) -> Iterator[np.ndarray]:
+    """The mask's parts numbered: defects, then what touches with corners, then without."""
+    yield label_parts(mask)[0]
+    for connectivity in (8, 4):
+        yield cv2.connectedComponents(mask.view(np.uint8), connectivity=connectivity)[1]
 
 
 def _dealt(labelled: np.ndarray, boxes: Sequence[Box]) -> list[np.ndarray]:

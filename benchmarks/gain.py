@@ -198,11 +198,11 @@ def beside(home: Path) -> Path:
 def base(folder: Path, task: str, *, only: bool) -> Path | None:
     """What has learned drawn defects for `task`; where there is none, and not `only`, it is made as
     anybody would make it."""
-    about = read_json(folder / f"pretrained-{task}.json")
-    if "run" in about:
-        return folder.resolve() / about["run"]
-    if only:
-        return None
+    from augmentor.workflows.pretraining import pretrained_run
+
+    made = pretrained_run(folder, task)
+    if made or only:
+        return made
     pretrain = [sys.executable, "-m", "augmentor", "weights", "pretrain", str(folder)]
     subprocess.run([*pretrain, "--task", task], check=True)
     return base(folder, task, only=True)

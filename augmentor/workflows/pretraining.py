@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from augmentor.errors import ProjectError
 from augmentor.exporters import write_training_export
@@ -90,9 +90,9 @@ def pretrain(
     setting, usual = STARTS[task]
     own = {setting: detector or usual, f"{task}_steps": steps or STEPS[task]}
     about, asked = folder / ABOUT.format(task=task), {**own, "per_class": per_class}
-    known = read_json(about)
-    if known.get("asked") == asked and (folder / known["run"] / "result.json").is_file():
-        return Pretrained(**known["made"], run=folder / known["run"])
+    known, made_before = read_json(about), pretrained_run(folder, task)
+    if made_before and known["asked"] == asked:
+        return Pretrained(**known["made"], run=made_before)
     reporter.say(f"Drawing {6 * per_class} pictures")
     photos = folder / "photos"
     write_sample_dataset(photos, per_class=per_class, clean=per_class, varied=True)
@@ -142,6 +142,13 @@ def pretrain(
     return Pretrained(**made, run=run.folder)
 
 
+def pretrained_run(folder: Path, task: Task) -> Path | None:
+    """The run that `pretrain` finished last in `folder` for `task`; None where there is none."""
+    named = read_json(folder / ABOUT.format(task=task)).get("run")
+    run = folder.resolve() / named if named else None
+    return run if run and (run / "result.json").is_file() else None
+
+
 def use_pretrained(project: Project, folder: Path) -> dict[str, Path]:
     """Let the project's trainings start from what `pretrain` made: the settings of augment.yaml.
 
@@ -160,12 +167,8 @@ def use_pretrained(project: Project, folder: Path) -> dict[str, Path]:
             f"evaluate.pretrained is false in {project.folder / FILE_NAME}, so that all is trained "
             "from scratch; take that line out and type the same again."
         )
-    folder = folder.resolve()
-    starts = {}
-    for task, (setting, _) in STARTS.items():
-        known = read_json(folder / ABOUT.format(task=task))
-        if "run" in known and (folder / known["run"] / "result.json").is_file():
-            starts[setting] = folder / known["run"]
+    found = {STARTS[task][0]: pretrained_run(folder, task) for task in get_args(Task)}
+    starts = {setting: run for setting, run in found.items() if run}
     if not starts:
         raise ProjectError(
             f"{folder} holds nothing to start from; make it with: augment weights pretrain {folder}"

@@ -101,8 +101,12 @@ def test_nothing_is_said_without_a_gap_or_a_mix(rows):
 @pytest.mark.parametrize("task", PRETRAINED)
 def test_a_table_pretrains_nothing(tmp_path, task):
     assert base(tmp_path, task, only=True) is None
-    (tmp_path / f"pretrained-{task}.json").write_text(f'{{"run": "runs/{task}-seed0-abc"}}')
-    assert base(tmp_path, task, only=False) == tmp_path / "runs" / f"{task}-seed0-abc"
+    run = tmp_path / "runs" / f"{task}-seed0-abc"
+    (tmp_path / f"pretrained-{task}.json").write_text(f'{{"run": "runs/{run.name}"}}')
+    assert base(tmp_path, task, only=True) is None, "killed before it was finished"
+    run.mkdir(parents=True)
+    (run / "result.json").touch()
+    assert base(tmp_path, task, only=False) == run
 
 
 def test_a_ceiling_that_still_rises_is_named(tmp_path):
