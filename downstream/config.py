@@ -277,7 +277,12 @@ class ExperimentConfig(BaseModel):
             names += ["select"] if self.select != "last" else []
         late = self.finish_on_real(task) and synthetic
         names += [f"{task}_finish_on_real"] if late else []
-        return {name: getattr(self, name) for name in [*names, "pretrained"]}
+        settings = {name: getattr(self, name) for name in [*names, "pretrained"]}
+        setting = STARTS[task][0]
+        if setting in settings:
+            # not where it lies: its content enters the key, and a folder that was moved is the same
+            settings[setting] = Path(settings[setting]).name
+        return settings
 
     def finish_on_real(self, task: Task) -> float:
         """The share of the steps of `task`, the last ones, in which real images alone are drawn."""

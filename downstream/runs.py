@@ -298,9 +298,10 @@ def _start(config: ExperimentConfig, task: Task) -> tuple[Path | None, Path | No
 
 
 def _beginning(config: ExperimentConfig, task: Task, export: Export) -> dict[str, Any]:
-    """Hash of the file that a training starts from (None: at random) and, where that is an earlier
-    training, of every image that it or what it started from itself has learned from, and the ids
-    of the images that its synthetic ones were made from.
+    """Hash of the file that a training starts from (None: at random, with that of the architecture
+    where it is a file of one's own) and, where that is an earlier training, of every image that it
+    or what it started from itself has learned from, and the ids of the images that its synthetic
+    ones were made from.
 
     Raises:
         WeightsError: the earlier training is none, or does not say what it has learned from.
@@ -308,7 +309,9 @@ def _beginning(config: ExperimentConfig, task: Task, export: Export) -> dict[str
     """
     weights, run = _start(config, task)
     if weights is None:
-        return {"weights": None}
+        own = Path(config.detector)
+        of_own = task == "detection" and own.suffix == ".yaml" and own.is_file()
+        return {"weights": None} | ({"architecture": sha256_of_file(own)} if of_own else {})
     setting, example = STARTS[task]
     about: dict[str, Any] = {"weights": sha256_of_file(weights)}
     if run is None:

@@ -220,6 +220,13 @@ def test_key_depends_on_what_is_trained_on(
     assert changed["detection real seed 0"] == base["detection real seed 0"]
     assert changed["detection mixed seed 0"] != base["detection mixed seed 0"]
     assert config.arms is None
+    own = tmp_path / "small.yaml"
+    own.write_text("backbone: []\n")
+    of_own = keys(detector=str(own))
+    own.write_text("backbone: []  # and a head\n")
+    edited = keys(detector=str(own))
+    assert edited["detection real seed 0"] != of_own["detection real seed 0"]
+    assert edited["classification real seed 0"] == changed["classification real seed 0"]
 
 
 def test_settings_that_do_not_fit(make_export: Callable[..., Path], tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Where a detector starts: at random, from a file, or from a run that saw no val or test image."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,6 +85,10 @@ def test_a_detector_goes_on_from_an_earlier_run(
     assert scratch.inputs["weights"] is None and "seen" not in scratch.inputs
     assert never.inputs["weights"] is None
     assert second.inputs["weights"] and len(second.inputs["seen"]) == 8
+
+    moved = shutil.copytree(first.folder, tmp_path / "elsewhere" / first.folder.name)
+    _, _, same = planned(blobs, tmp_path / "two", **{**still, "detector": str(moved)})
+    assert same.key == second.key, "what was trained from it is not trained again"
 
     swapped = any_export(
         tmp_path / "swapped", seed=1, arms={"real": 0}
