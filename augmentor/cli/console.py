@@ -3,6 +3,7 @@
 import json as jsonlib
 import os
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -14,6 +15,9 @@ from augmentor.cli.errors import EXIT_INTERRUPTED, describe
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on standard output.")
 ]
+QUIET_SECONDS = 300
+"""Without a terminal: a log that says nothing for longer looks as if the command hung."""
+
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -33,7 +37,7 @@ class Console:
         )
         self._bars: Any = None
         self._tasks: dict[str, Any] = {}
-        self._printed: dict[str, int] = {}
+        self._printed: dict[str, tuple[int, float]] = {}
 
     def say(self, text: str) -> None:
         """Print a line about what is being done."""
@@ -44,11 +48,13 @@ class Console:
         self._err.print(f"warning: {text}", style="yellow", markup=False)
 
     def progress(self, task: str, done: int, total: int, note: str = "") -> None:
-        """Move a bar; where standard error is no terminal, print a line every tenth instead."""
+        """Move a bar; where standard error is no terminal, print a line every tenth instead, and
+        every few minutes."""
         if not self._err.is_terminal:
-            tenth = 10 * done // max(total, 1)
-            if self._printed.get(task) != tenth:
-                self._printed[task] = tenth
+            tenth, now = 10 * done // max(total, 1), time.monotonic()
+            told, when = self._printed.get(task, (-1, now))
+            if told != tenth or now - when > QUIET_SECONDS:
+                self._printed[task] = (tenth, now)
                 self.say(f"{task}: {done} of {total} {note}".rstrip())
             return
         if self._bars is None:

@@ -3,35 +3,27 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from augmentor.cli import app
+from augmentor.cli.console import QUIET_SECONDS, Console
 from augmentor.cli.errors import EXIT_BUG, EXIT_DATA, EXIT_DISK, EXIT_LEAK, EXIT_PROJECT, describe
 from augmentor.errors import LeakError
 from generator.errors import GeneratorError, RecipeError
 
-COMMANDS = (
-    "doctor",
-    "demo",
-    "import",
-    "train",
-    "sample",
-    "build",
-    "review",
-    "evaluate",
-    "loop",
-    "export",
-    "export-model",
-    "sheet",
-    "filters report",
-    "filters fit",
-    "decisions list",
-    "decisions add",
-    "decisions export",
-    "decisions import",
-)
+
+def leaves(command: Any, *path: str) -> Iterator[str]:
+    """The full names of all commands under one of typer's, which may be a group."""
+    group = getattr(command, "commands", {})
+    if not group:
+        yield " ".join(path)
+    for name, each in group.items():
+        yield from leaves(each, *path, name)
 
 
 def run(*arguments: str) -> tuple[int, str]:
@@ -50,12 +42,23 @@ def test_help_loads_none_of_the_heavy_libraries():
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", sorted(leaves(get_command(app))))
 def test_every_command_has_help_json_and_debug(name):
     code, output = run(*name.split(), "--help")
     assert code == 0
     assert "--json" in output
     assert "--debug" in output
+
+
+def test_without_a_terminal_a_long_training_is_never_silent_for_long(monkeypatch, capsys):
+    clock = [0.0]
+    monkeypatch.setattr("augmentor.cli.console.time.monotonic", lambda: clock[0])
+    console = Console(json=False)
+    for step in range(1, 12):
+        clock[0] += QUIET_SECONDS / 4
+        console.progress("Training", step, 1000)
+    lines = [line.split(":")[1].split()[0] for line in capsys.readouterr().err.splitlines()]
+    assert lines == ["1", "6", "11"]
 
 
 def test_outside_a_project_the_error_says_how_to_make_one(tmp_path):
