@@ -244,6 +244,13 @@ class ExperimentConfig(BaseModel):
                 raise ValueError(f"{name} names something twice: {', '.join(map(str, values))}")
         if any(seed < 0 or seed >= 2**31 for seed in self.seeds):
             raise ValueError(f"seeds must be in 0 .. 2^31 - 1, got {list(self.seeds)}")
+        halved = 16 * self.localisation_fold
+        if self.localisation_px % halved:
+            nearest = max(1, round(self.localisation_px / halved)) * halved
+            raise ValueError(
+                f"localisation_px must be a multiple of {halved} with localisation_fold "
+                f"{self.localisation_fold}, got {self.localisation_px}; take {nearest}"
+            )
         if self.arms is not None and len(self.arms) == 0:
             raise ValueError("arms is empty; leave it out to take all arms of the export")
         return self

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from downstream.errors import ExportError, LeakError, SettingsError
+from downstream.errors import EmptySideError, ExportError, LeakError, SettingsError
 from downstream.files import sha256_of_file
 
 GOOD = "good"
@@ -94,6 +94,12 @@ class Export(BaseModel):
         if arm is not None:
             chosen = [item for item in chosen if not item.arms or arm in item.arms]
         return sorted(chosen, key=lambda item: item.image.as_posix())
+
+    def told_apart(self, with_good: bool) -> tuple[str, ...]:
+        """What a classifier tells apart: the defects and, `with_good`, `good` where there are such
+        images."""
+        good = with_good and any(item.class_name == GOOD for item in self.all_items)
+        return (*self.classes, GOOD) if good else self.classes
 
     def counts(self, items: list[Item]) -> dict[str, object]:
         """How many of `items` are real, synthetic (by which generator), clean, of each class."""
@@ -269,10 +275,13 @@ def _check_sides(export: Export, held_out: tuple[Split, ...]) -> None:
     for split in held_out:
         items = [item for item in export.all_items if item.split == split]
         if not any(item.class_name != GOOD for item in items):
-            raise ExportError(f"{export.folder}: {split} holds no image with a defect.")
+            raise EmptySideError(
+                f"{export.folder}: {split} holds no image with a defect; import anew with another "
+                "--seed, or with larger shares for --val and --test."
+            )
     for arm in export.arms:
         if not any(item.class_name != GOOD for item in export.items("train", arm)):
-            raise ExportError(f"{export.folder}: the arm {arm!r} trains on no defect at all.")
+            raise EmptySideError(f"{export.folder}: the arm {arm!r} trains on no defect at all.")
 
 
 def _instances(items: list[Item], n: int) -> list[int]:

@@ -2,6 +2,7 @@
 
     DownstreamError
     ├── ExportError          a training export that is missing, incomplete or contradicts itself
+    │   ├── EmptySideError   one whose val, test or arm holds no defect
     │   └── LeakError        an export whose val or test side touches its training side
     ├── SettingsError        settings of an experiment that can't work, or don't go with the export
     ├── WeightsError         a detector's weights that are named but can't be used
@@ -20,6 +21,11 @@ class DownstreamError(Exception):
 
 class ExportError(DownstreamError):
     """A training export is missing, incomplete or contradicts itself."""
+
+
+class EmptySideError(ExportError):
+    """Val, test or what an arm trains on holds no defect: another split of the same photographs may
+    have one."""
 
 
 class LeakError(ExportError):

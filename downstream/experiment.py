@@ -157,6 +157,14 @@ def fit_to_export(config: ExperimentConfig, export: Export) -> tuple[ExperimentC
                 f"{export.folder} has no exact mask of every defect, so localisation can't be "
                 "measured; set tasks to classification, or to detection where there are boxes."
             )
+    if len(export.told_apart(config.with_good)) < 2 and "classification" in tasks:
+        tasks.remove("classification")
+        notes.append("There is one class alone, so classification was not evaluated.")
+        if not tasks:
+            raise SettingsError(
+                f"{export.folder} has one class alone, so there is nothing to tell apart; set "
+                "tasks to detection, or with_good to true where there are images without a defect."
+            )
     if BASELINE not in arms:
         notes.append(f"There is no arm {BASELINE!r}, so there is nothing to compare with.")
     ordered = tuple(sorted(arms, key=lambda arm: arm != BASELINE))

@@ -70,10 +70,11 @@ def _by_shorter(
     shorter: list[dict[int, float]] = []
     for run in runs:
         found: dict[int, float] = {}
+        own = _but_steps(run.inputs, run, name)
         for folder in sorted(run.folder.parent.glob(f"{task}-seed{run.seed}-*")):
             inputs, result = read_json(folder / "config.json"), read_json(folder / "result.json")
             steps = inputs.get("settings", {}).get(name)
-            if result and steps and _but_steps(inputs, name) == _but_steps(run.inputs, name):
+            if result and steps and _but_steps(inputs, run, name) == own:
                 found[steps] = result["metrics"]["val"][metric]
         shorter.append(found)
     now = runs[0].inputs.get("settings", {}).get(name)
@@ -90,8 +91,8 @@ def _by_shorter(
     }
 
 
-def _but_steps(inputs: Mapping[str, Any], name: str) -> str:
-    """What a run depends on besides its steps; who asked for it (`arm`, `key`) aside."""
-    kept = {key: value for key, value in inputs.items() if key not in ("arm", "key")}
+def _but_steps(inputs: Mapping[str, Any], run: Run, name: str) -> str:
+    """What a run depends on besides its steps, of all that config.json says."""
+    kept = {key: value for key, value in inputs.items() if key in run.inputs}
     kept["settings"] = {k: v for k, v in inputs.get("settings", {}).items() if k != name}
     return json.dumps(kept, sort_keys=True, default=str)

@@ -97,7 +97,8 @@ def measured_images(folder: Path, export: Path, most: int) -> list[tuple[Path, d
     rows = json.loads((folder / f"predictions-{split}.json").read_text(encoding="utf-8"))
     inputs = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     seen = {line[0] for line in inputs[split]}
-    items = {item.id: item for item in read_export(export).items(split)}
+    whole = read_export(export, "val" if split == "val" else "val+test")
+    items = {item.id: item for item in whole.items(split)}
     if any(row["id"] not in items or items[row["id"]].sha256 not in seen for row in rows):
         raise OnnxError(
             f"{export} no longer holds the {split} images that {folder.name} was measured on; "

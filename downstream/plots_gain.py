@@ -73,7 +73,10 @@ def shots_plot(report: Mapping[str, Any], task: str, metric: str, title: str) ->
     colour, marker = style(0)
     xs = np.array([number for number, _, _ in real])
     ys = np.array([value["mean"] for _, value, _ in real])
-    low, high = (np.array([value.get(s) or value["mean"] for _, value, _ in real]) for s in _ENDS)
+    low, high = (
+        np.array([value["mean"] if value.get(end) is None else value[end] for _, value, _ in real])
+        for end in _ENDS
+    )
     axes.errorbar(
         xs, ys, yerr=(np.maximum(ys - low, 0), np.maximum(high - ys, 0)), color=colour,
         marker=marker, ms=5, lw=1.2, capsize=3, label="real images alone",

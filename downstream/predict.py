@@ -133,16 +133,29 @@ def load_model(path: Path, threads: int = 0) -> Model:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Pixels of an image file as uint8 (H, W, 3), RGB, turned as its EXIF says.
+    """Pixels of an image file as uint8 (H, W, 3), RGB, turned as its EXIF says, what is transparent
+    on black: as the import reads it.
 
     Raises:
-        OnnxError: it can't be read as an image.
+        OnnxError: it can't be read as an image, or has more than 8 bit a channel, which the import
+            scales by the depth of all photographs together and so can't be told from one.
     """
     try:
         with Image.open(path) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+            deep = image.mode in ("I", "F") or any(";16" in str(tile) for tile in image.tile)
+            upright = ImageOps.exif_transpose(image)
+            if upright.has_transparency_data:
+                clear = upright.convert("RGBA")
+                upright = Image.alpha_composite(Image.new("RGBA", clear.size, "black"), clear)
+            pixels = np.asarray(upright.convert("RGB"))
     except (OSError, ImportError) as fault:  # ultralytics' Image.open asks for a HEIF reader
         raise OnnxError(f"{path} can't be read as an image ({fault}).") from None
+    if deep:
+        raise OnnxError(
+            f"{path} has more than 8 bit a channel; scale it to 8 bit by your camera's depth "
+            "first, as the import did."
+        )
+    return pixels
 
 
 def to_square(pixels: np.ndarray, card: Card) -> tuple[np.ndarray, Placement]:

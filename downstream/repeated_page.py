@@ -13,7 +13,7 @@ from downstream.names import METRICS, PER_CLASS_TITLES, TITLES
 from downstream.page import MARKS
 from downstream.plots import new_figure, style, to_svg
 from downstream.repeated_report import beside_sentences
-from downstream.table import markdown
+from downstream.table import markdown, number
 from downstream.templating import page_environment
 from downstream.verdict import signed
 
@@ -31,7 +31,7 @@ def format_splits(report: Mapping[str, Any]) -> str:
             head += [f"{TITLES[metric]} against {report['baseline']}", "by split", "verdict"]
         rows = []
         for arm in [arm for arm in report["arms"] if arm in arms]:
-            row = [arm, *(f"{_mean(arms[arm]['test'][name]):.3f}" for name in METRICS[task])]
+            row = [arm, *(number(_mean(arms[arm]["test"][name])) for name in METRICS[task])]
             gap = report["differences"].get(task, {}).get(arm, {}).get("test", {}).get(metric)
             if gap:
                 row += [signed(gap), " ".join(f"{each:+.3f}" for each in gap["by_split"])]
@@ -91,5 +91,6 @@ def gaps_plot(report: Mapping[str, Any], task: str) -> str:
     return to_svg(figure, f"splits-{task}")
 
 
-def _mean(values: list[float | None]) -> float:
-    return fmean(value for value in values if value is not None)
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None

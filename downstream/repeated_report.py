@@ -67,9 +67,16 @@ def summarise(
             p = corrected.get(f"{pair.task} {pair.arm}", gap.p)
             line |= {"p_holm": p, "verdict": gap.verdict(p, confidence)}
         each.setdefault(pair.side, {})[pair.metric] = line
+    beside = _beside(rows, shared, confidence)
+    unlearned = {
+        task: [split for split, own in sorted(reports.items()) if not learned(own, task)]
+        for task in differences
+    }
     for task, arms in differences.items():
         for arm, each in arms.items():
             each["per_class"] = _per_class(rows, task, arm, baseline, shared, confidence)
+        if len(unlearned[task]) == len(reports):
+            _without_verdict(arms, beside.get(task, {}))
     report = {
         "schema": SCHEMA,
         "name": name,
@@ -96,11 +103,8 @@ def summarise(
             for task in first["tasks"]
         },
         "differences": differences,
-        "beside": _beside(rows, shared, confidence),
-        "unlearned": {
-            task: [split for split, own in sorted(reports.items()) if not learned(own, task)]
-            for task in differences
-        },
+        "beside": beside,
+        "unlearned": unlearned,
         "rising": {
             task: [split for split, own in sorted(reports.items()) if _rises(own, task)]
             for task in differences
@@ -119,6 +123,14 @@ def summarise(
         "verdict": verdict_sentence(report),
         "notes": _notes(report),
     }
+
+
+def _without_verdict(arms: Mapping[str, Any], beside: Mapping[str, Any]) -> None:
+    """Take every verdict on a task back: what no arm has learned tells nothing of any."""
+    of_arms = [line for each in arms.values() for side in each.values() for line in side.values()]
+    for line in [*of_arms, *beside.values()]:
+        if "verdict" in line:
+            line["verdict"] = "no verdict"
 
 
 def headline(report: Mapping[str, Any]) -> str:

@@ -49,6 +49,7 @@
 - `notes`: what a reader must know: from scratch, few seeds, few images of a class, ...
 """
 
+import math
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -239,6 +240,14 @@ def _notes(
         notes.append(
             f"{seeds} seeds: the intervals are wide, since so few trainings hardly show how much "
             "one differs from the next; five or more seeds narrow them."
+        )
+    # a bootstrap's p is 2 / (B + 1) at least, and Holm multiplies the least by the classes
+    least = math.ceil(2 * (len(export.classes) + 1) / (1 - config.confidence))
+    if config.bootstrap_samples < least:
+        notes.append(
+            f"{config.bootstrap_samples} resamples are too few to call a class of "
+            f"{len(export.classes)} better or worse, however large the difference; set "
+            f"bootstrap_samples to {least}."
         )
     for task in config.tasks:
         own = [results[run.key] for run in done if run.task == task]

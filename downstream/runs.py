@@ -194,9 +194,9 @@ def _train(run: Run, export: Export, config: ExperimentConfig, on_step: OnStep) 
         from downstream.detectors.unet import train_localiser
 
         return train_localiser(*sides, export.classes, config, run.seed, run.folder, on_step)
-    from downstream.detectors.resnet import class_list, train_classifier
+    from downstream.detectors.resnet import train_classifier
 
-    classes = class_list(export.classes, list(export.all_items), config.with_good)
+    classes = export.told_apart(config.with_good)
     return train_classifier(*sides, classes, config, run.seed, run.folder, on_step)
 
 
@@ -277,8 +277,8 @@ def _hashes(items: list[Item], task: str) -> list[list[str]]:
 
 
 def _start(config: ExperimentConfig, task: Task) -> tuple[Path | None, Path | None]:
-    """The file that a training starts from, and the folder of the earlier training that it is of;
-    ImageNet weights of a classifier are not looked for here."""
+    """The file that a training starts from, and the folder of the earlier training that it is
+    of."""
     if not config.pretrained:
         return None, None
     if task == "detection":
@@ -291,6 +291,10 @@ def _start(config: ExperimentConfig, task: Task) -> tuple[Path | None, Path | No
 
     setting, _ = STARTS[task]
     run = earlier_run(getattr(config, setting))
+    if run is None and task == "classification":
+        from downstream.detectors.resnet import imagenet_weights
+
+        return imagenet_weights(config.classifier), None
     if run is None:
         return None, None
     about_run(run, task)

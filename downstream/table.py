@@ -26,7 +26,7 @@ def format_table(report: Mapping[str, Any]) -> str:
         parts += [markdown(head, rows), ""]
         kind = PER_CLASS_TITLES[task]
         labels = arms[order[0]]["labels"]
-        rows = [[arm, *(_number(arms[arm]["per_class"][c]) for c in labels)] for arm in order]
+        rows = [[arm, *(number(arms[arm]["per_class"][c]) for c in labels)] for arm in order]
         parts += [markdown([f"{kind} by class", *labels], rows), ""]
         told = [f"- {sentence}" for sentence in report["findings"].get(task, [])]
         parts += [*told, ""] if told else []
@@ -40,7 +40,7 @@ def _table_row(
 ) -> list[str]:
     counts, each = report["counts"]["train"][arm], report["results"][task][arm]
     row = [arm, str(counts["real"]), str(counts["synthetic"])]
-    row += [_number(each["metrics"][name]["mean"]) for name in names]
+    row += [number(each["metrics"][name]["mean"]) for name in names]
     gap = report["differences"].get(task, {}).get(arm, {}).get(primary)
     return [*row, *((signed(gap), gap["verdict"]) if gap else ("", ""))]
 
@@ -57,5 +57,6 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """A metric with three decimals, or that there is none."""
     return "none" if value is None else f"{value:.3f}"

@@ -17,7 +17,7 @@ from augmentor.workflows.importing import import_project
 from augmentor.workflows.project import Project, save_project
 from augmentor.workflows.reporting import Reporter
 from downstream.config import ExperimentConfig
-from downstream.errors import RunError
+from downstream.errors import EmptySideError, RunError
 from downstream.repeated_page import format_splits, render_splits
 from downstream.repeated_report import summarise
 from generator.errors import ExampleError, PlacementError, SamplingError, TrainingError
@@ -27,7 +27,10 @@ FOLDER = "splits"
 REPORT, PAGE = "splits.json", "splits.html"
 """In the folder of the evaluation, beside the one split's report.json and report.html."""
 
-OF_ONE_SPLIT = (RunError, SplitError, ExampleError, PlacementError, SamplingError, TrainingError)
+OF_ONE_SPLIT = (
+    *(RunError, SplitError, EmptySideError),
+    *(ExampleError, PlacementError, SamplingError, TrainingError),
+)
 """What can fail in one split and not in the next: that hangs on which images are where, or on a
 training. All else would fail in every one."""
 

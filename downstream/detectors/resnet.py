@@ -16,7 +16,7 @@ import torchvision
 from torch import nn
 
 from downstream.config import ExperimentConfig
-from downstream.dataset import GOOD, Item
+from downstream.dataset import Item
 from downstream.detectors.adjustment import SHIFTS, add_to_good, best_shift
 from downstream.detectors.batches import (
     MEAN,
@@ -32,12 +32,6 @@ from downstream.detectors.fitting import fit, save_network, seeded
 from downstream.detectors.networks import bare_classifier
 from downstream.detectors.outcome import OnStep, Outcome, pick_device, use_bf16
 from downstream.detectors.selection import BestOnVal
-
-
-def class_list(classes: tuple[str, ...], items: list[Item], with_good: bool) -> tuple[str, ...]:
-    """The classes that are told apart: the defects, and `good` where there are such images."""
-    good = with_good and any(item.class_name == GOOD for item in items)
-    return (*classes, GOOD) if good else classes
 
 
 def train_classifier(
@@ -59,7 +53,7 @@ def train_classifier(
 
     Args:
         train: synthetic images without an image-level label of their own are left out.
-        classes: as from `class_list`; images of other classes are left out, on all sides.
+        classes: as from `Export.told_apart`; images of other classes are left out, on all sides.
 
     Raises:
         ExportError: an image can't be read.
@@ -186,18 +180,25 @@ def _predict(
     return found
 
 
+def imagenet_weights(name: str) -> Path | None:
+    """The file with ImageNet's weights of a torchvision model, where torch.hub keeps such files;
+    None where it isn't there."""
+    weights = torchvision.models.get_model_weights(name).DEFAULT
+    file = Path(torch.hub.get_dir()) / "checkpoints" / os.path.basename(weights.url)  # noqa: PTH119
+    return file if file.is_file() else None
+
+
 def _build(
     config: ExperimentConfig, classes: tuple[str, ...], seed: int
 ) -> tuple[nn.Module, str, str | None]:
     """The network, its architecture, and its weights' name, or None where it starts at random."""
     run = earlier_run(config.classifier)
     about = about_run(run, "classification") if run else {"source": config.classifier}
-    weights = torchvision.models.get_model_weights(about["source"]).DEFAULT
-    file = Path(torch.hub.get_dir()) / "checkpoints" / os.path.basename(weights.url)  # noqa: PTH119
+    file = imagenet_weights(about["source"]) if run is None and config.pretrained else None
     with seeded(seed):
         model = bare_classifier(about["source"])
         name = None
-        if run is None and config.pretrained and file.is_file():
+        if file is not None:
             model.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
             name = f"ImageNet weights {file.name}"
         model.fc = nn.Linear(model.fc.in_features, len(classes))

@@ -17,6 +17,8 @@ def test_a_number_of_seeds() -> None:
         ({"seeds": [1, 1]}, "seeds names something twice"),
         ({"arms": ["real", "real"]}, "arms names something twice"),
         ({"detection_px": 100}, "multiple of 32"),
+        ({"localisation_px": 224, "localisation_fold": 4}, "must be a multiple of 64 .*; take 256"),
+        ({"localisation_px": 32, "localisation_fold": 4}, "; take 64"),
         ({"detektor": "yolo11n"}, "Extra inputs are not permitted"),
     ],
 )

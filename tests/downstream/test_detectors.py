@@ -44,7 +44,7 @@ def train(
     kind = settings.pop("kind", "yolo")
     if kind == "yolo":
         return yolo.train_detector(*sides, classes, config, folder=out, **settings)  # type: ignore[arg-type]
-    classes = resnet.class_list(classes, list(export.all_items), config.with_good)
+    classes = export.told_apart(config.with_good)
     return resnet.train_classifier(*sides, classes, config, folder=out, **settings)  # type: ignore[arg-type]
 
 

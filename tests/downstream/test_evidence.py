@@ -134,7 +134,9 @@ def test_levelled_by_checks_and_by_shorter_runs(tmp_path: Path) -> None:
         folder = tmp_path / f"runs/detection-seed{seed}-{steps}"
         folder.mkdir(parents=True)
         result = {"metrics": {"val": {"map50": value}}, "checks": checks}
-        (folder / "config.json").write_text(json.dumps({"key": "k", "arm": "full", **inputs}))
+        (folder / "config.json").write_text(
+            json.dumps({"key": "k", "arm": "full", "sources": [str(steps)], **inputs})
+        )
         (folder / "result.json").write_text(json.dumps(result))
         return Run("detection", "full", seed, f"{steps}-{seed}", folder, inputs), result
 

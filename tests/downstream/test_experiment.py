@@ -64,6 +64,7 @@ def test_both_tasks_end_to_end(blobs: Path, tmp_path: Path) -> None:
     assert {run["steps"] for run in report["runs"] if run["task"] == "detection"} == {4}
     assert told[-1][1:] == (20, 20) and told[0] == ("detection real seed 0", 1, 20)
     notes = " ".join(report["notes"])
+    assert "100 resamples are too few to call a class of 2 better or worse" in notes
     assert "One seed alone" in notes and "from scratch" in notes and "Few defects on test" in notes
     assert notes.count("of the steps drew real images alone") == 2, "both by default"
     table = format_table(report)
@@ -196,7 +197,7 @@ def test_trainings_end_with_a_killed_parent(blobs: Path, tmp_path: Path) -> None
 
 
 def test_key_depends_on_what_is_trained_on(
-    make_export: Callable[..., Path], tmp_path: Path
+    make_export: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = make_export()
     config = ExperimentConfig(**SETTINGS)
@@ -220,13 +221,22 @@ def test_key_depends_on_what_is_trained_on(
     assert changed["detection real seed 0"] == base["detection real seed 0"]
     assert changed["detection mixed seed 0"] != base["detection mixed seed 0"]
     assert config.arms is None
+    weights = tmp_path / "torch/hub/checkpoints/resnet18-f37072fd.pth"
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    assert keys() == changed
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"of ImageNet")
+    found = keys()
+    assert {name for name in found if found[name] != changed[name]} == {
+        name for name in found if name.startswith("classification")
+    }, "what starts from them is compared with nothing that started at random"
     own = tmp_path / "small.yaml"
     own.write_text("backbone: []\n")
     of_own = keys(detector=str(own))
     own.write_text("backbone: []  # and a head\n")
     edited = keys(detector=str(own))
     assert edited["detection real seed 0"] != of_own["detection real seed 0"]
-    assert edited["classification real seed 0"] == changed["classification real seed 0"]
+    assert edited["classification real seed 0"] == found["classification real seed 0"]
 
 
 def test_settings_that_do_not_fit(make_export: Callable[..., Path], tmp_path: Path) -> None:
@@ -243,6 +253,19 @@ def test_settings_that_do_not_fit(make_export: Callable[..., Path], tmp_path: Pa
     assert report["tasks"] == ["classification"] and report["baseline"] is None
     assert "detection was not evaluated" in report["notes"][0]
     assert report["verdict"] == "There is nothing to compare."
+
+
+def test_one_class_alone_is_not_classified(make_export: Callable[..., Path]) -> None:
+    """Refused before hours of training, not by the metrics after them."""
+    folder = make_export()
+    only = read_export(folder).model_copy(update={"classes": ("dot",)})
+    config = ExperimentConfig(**{**SETTINGS, "with_good": False})
+    fitted, notes = experiment.fit_to_export(config, only)
+    assert fitted.tasks == ("detection",) and "one class alone" in notes[0]
+    with pytest.raises(SettingsError, match="nothing to tell apart; set tasks to detection"):
+        experiment.fit_to_export(config.model_copy(update={"tasks": ("classification",)}), only)
+    fitted, notes = experiment.fit_to_export(config.model_copy(update={"with_good": True}), only)
+    assert "classification" in fitted.tasks and not notes
 
 
 def test_every_run_has_the_same_threads_whatever_ran_before(monkeypatch) -> None:

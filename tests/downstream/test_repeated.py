@@ -195,8 +195,22 @@ def test_what_was_not_learned_or_still_rose_is_said_so():
     assert "not learned by any arm in 1 of 3 splits" in found["verdict"]
     assert "had not levelled off in 1 of 3 splits, so train longer" in found["verdict"]
     none = {split: report(low, {}) for split in (1, 2, 3)}
-    headline = summarise("tiles", none, {})["headline"]
-    assert headline == "Over 3 splits, classification was not learned by any arm."
+    found = summarise("tiles", none, {})
+    assert found["headline"] == "Over 3 splits, classification was not learned by any arm."
+    assert "mixed: macro F1 +0.040 [+0.040, +0.040] against real, no verdict." in found["verdict"]
+    assert "helps" not in json.dumps(found["differences"])
+
+
+def test_a_metric_that_no_split_has_is_said_so(tmp_path):
+    """Image AUROC of a test without clean images."""
+    reports = {}
+    for split in (1, 2, 3):
+        reports[split] = report({"real": 0.6, "mixed": 0.7}, {})
+        for own in reports[split]["results"][TASK].values():
+            own["val"]["accuracy"]["mean"] = own["metrics"]["accuracy"]["mean"] = None
+    found = summarise("tiles", reports, {})
+    assert "| none" in format_splits(found)
+    render_splits(found, tmp_path / "splits.html")
 
 
 def test_splits_are_matched_and_not_counted_off():

@@ -12,7 +12,7 @@ from augmentor.records_io import load_records
 from augmentor.workflows import splits as workflow
 from augmentor.workflows.project import open_project
 from augmentor.workflows.reporting import Silent
-from downstream.errors import RunError
+from downstream.errors import EmptySideError, RunError
 from generator.errors import TrainingError
 
 SETTINGS = {
@@ -96,7 +96,12 @@ def test_asked_again_nothing_is_trained_and_more_splits_go_on(repeated: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("step", "kind"), [("evaluate_project", RunError), ("build_dataset", TrainingError)]
+    ("step", "kind"),
+    [
+        ("evaluate_project", RunError),
+        ("build_dataset", TrainingError),
+        ("evaluate_project", EmptySideError),
+    ],
 )
 def test_a_split_that_fails_is_reported_and_takes_no_other_down(
     repeated: Path, monkeypatch: pytest.MonkeyPatch, step: str, kind: type[Exception]

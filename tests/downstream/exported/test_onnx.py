@@ -1,6 +1,7 @@
 """A network is exported only where it gives what torch gives."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +144,20 @@ def test_a_file_that_differs_is_not_left_behind(
     with pytest.raises(OnnxError, match=r"differs from the original \(probabilities by"):
         export_onnx(folder, out, measured_images(folder, masked, 64), repeats=2)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_saw_no_test_is_checked_on_val(
+    trained, make_export, tmp_path: Path, masked: Path
+) -> None:
+    """As those of augment loop, whose exports have no test split at all."""
+    folder = shutil.copytree(trained["classification"], tmp_path / "run")
+    (folder / "predictions-test.json").unlink()
+    without = shutil.copytree(masked, tmp_path / "without")
+    lines = (without / "manifest.jsonl").read_text().splitlines(keepends=True)
+    kept = [line for line in lines if json.loads(line)["split"] != "test"]
+    (without / "manifest.jsonl").write_text("".join(kept))
+    images = measured_images(folder, without, 64)
+    assert len(images) == 9 and all(path.parent.name == "val" for path, _ in images)
 
 
 def test_other_weights_are_noticed(trained, exported, masked: Path, tmp_path: Path) -> None:
