@@ -14,6 +14,10 @@ from generator.files import write_atomic
 from generator.foreground import estimate_foreground
 from generator.records import DefectExample, Instance
 
+LEAST_SOUND_SHARE = 0.5
+"""Least share of an estimated part that lies outside the image's defects; below it, what was taken
+for the part is a defect, and what was taken for the backdrop is the surface that it lies on."""
+
 
 def write_png(path: Path, pixels: np.ndarray) -> None:
     """Write a picture, whole or not at all.
@@ -93,11 +97,7 @@ class ExampleReader:
     def _find_foreground(self, example: DefectExample) -> np.ndarray:
         if example.roi_path is None:
             part = estimate_foreground(self.image(example))
-            if not part.all():
-                for instance in example.instances:
-                    x1, y1, x2, y2 = instance.box_xyxy
-                    part[y1:y2, x1:x2] |= self.mask(example, instance)
-            return part
+            return part if part.all() else self._with_defects(part, example)
         roi = _decode(example.roi_path, cv2.IMREAD_GRAYSCALE) > 127
         _check_size(example.roi_path, roi, (example.width, example.height), "the image")
         if not roi.any():
@@ -105,6 +105,19 @@ class ExampleReader:
                 f"{example.roi_path} marks nothing; mark the part in white, or remove the file."
             )
         return roi
+
+    def _with_defects(self, part: np.ndarray, example: DefectExample) -> np.ndarray:
+        """An estimated part and the defects on it; everything, where the "part" is a defect."""
+        defects, reach = np.zeros_like(part), np.zeros_like(part)
+        for instance in example.instances:
+            x1, y1, x2, y2 = instance.box_xyxy
+            mask = self.mask(example, instance)
+            defects[y1:y2, x1:x2] |= mask
+            reach[y1:y2, x1:x2] |= mask if instance.mask_kind == "exact" else True
+        # a large stain on an even surface is as compact and as sharp as a part on its backdrop
+        if (part & ~reach).sum() < LEAST_SOUND_SHARE * part.sum():
+            return np.ones_like(part)
+        return part | defects
 
     def keep(self, key: tuple[str, str], make: Callable[[], np.ndarray]) -> np.ndarray:
         """The array known as `key`; made, and kept as long as the budget allows, if it is not."""

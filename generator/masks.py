@@ -27,7 +27,7 @@ from generator.records import (
 from generator.shapes import RealShape
 from generator.warp import Warped, paste_pixels, warp_mask
 
-PLANNER_VERSION = 11
+PLANNER_VERSION = 12
 """Raised whenever the same request would lead to another draft."""
 
 COVERING_SHARE = 0.12
