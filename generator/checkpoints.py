@@ -15,8 +15,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from generator.errors import CheckpointError, ExampleError, WeightsError
+from generator.errors import CheckpointError, WeightsError
 from generator.files import sha256_of_file, write_atomic, write_json
+from generator.images import hash_annotation
 from generator.records import DefectExample
 
 RECIPE = "recipe.yaml"
@@ -214,17 +215,8 @@ def _describe(example: DefectExample) -> dict[str, Any]:
             {
                 "class": i.class_name,
                 "box": list(i.box_xyxy),
-                "mask_sha256": _hash_of(i.mask_path) if i.mask_path else None,
+                "mask_sha256": hash_annotation(i.mask_path),
             }
             for i in example.instances
         ],
     }
-
-
-def _hash_of(path: Path) -> str:
-    try:
-        return sha256_of_file(path)
-    except OSError as fault:
-        raise ExampleError(
-            f"{path} can't be read ({fault.strerror}); run augment import again."
-        ) from None

@@ -10,7 +10,7 @@ import numpy as np
 
 from generator.box_masks import propose_mask
 from generator.errors import ExampleError
-from generator.files import write_atomic
+from generator.files import sha256_of_file, write_atomic
 from generator.foreground import estimate_foreground
 from generator.records import DefectExample, Instance
 
@@ -33,6 +33,24 @@ def write_png(path: Path, pixels: np.ndarray) -> None:
     # encoded here and not by cv2.imwrite, which turns a full disk into a bare False
     _, encoded = cv2.imencode(".png", np.ascontiguousarray(turned))
     write_atomic(path, lambda temporary: temporary.write_bytes(encoded.tobytes()))
+
+
+def hash_annotation(path: Path | None) -> str | None:
+    """Hex SHA-256 of a mask's or a region of interest's file, None for none.
+
+    It is the file's content that an annotation is known by, wherever it lies.
+
+    Raises:
+        ExampleError: the file can't be read.
+    """
+    if path is None:
+        return None
+    try:
+        return sha256_of_file(path)
+    except OSError as fault:
+        raise ExampleError(
+            f"{path} can't be read ({fault.strerror}); run augment import again."
+        ) from None
 
 
 class ExampleReader:

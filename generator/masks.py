@@ -11,7 +11,7 @@ from generator.class_shapes import ClassShapes, class_shapes, draw_mask, mask_li
 from generator.crops import crop_window
 from generator.errors import ExampleError, PlacementError
 from generator.files import sha256_of
-from generator.images import ExampleReader
+from generator.images import ExampleReader, hash_annotation
 from generator.placement import admissible, box_of
 from generator.planner_settings import PlannerSettings
 from generator.poses import DrawnPose, draw_pose
@@ -57,10 +57,11 @@ class DraftPlanner:
             labels are known), pixels.
 
     Attributes:
-        fingerprint: hash of the settings, the examples and their labels, and the class order.
+        fingerprint: hash of the settings, the examples, their labels, masks and regions of
+            interest, and the class order.
 
     Raises:
-        ExampleError: an example is of another split, or there is none.
+        ExampleError: an example is of another split, there is none, or a mask can't be read.
     """
 
     def __init__(
@@ -318,9 +319,15 @@ def _fingerprint(
     working_size: int,
 ) -> str:
     labels = [
-        [e.sha256, e.label, [[i.class_name, i.box_xyxy, i.mask_kind] for i in e.instances]]
+        [e.sha256, e.label, hash_annotation(e.roi_path), [_described(i) for i in e.instances]]
         for e in examples
     ]
     # memory is no part of what is planned
     chosen = settings.model_dump(exclude={"cache_mb"})
     return sha256_of([PLANNER_VERSION, chosen, list(classes), working_size, labels])
+
+
+def _described(instance: Instance) -> list[object]:
+    # a mask that was corrected within its box is another one
+    mask = hash_annotation(instance.mask_path)
+    return [instance.class_name, instance.box_xyxy, instance.mask_kind, mask]

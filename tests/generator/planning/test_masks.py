@@ -55,6 +55,53 @@ def test_fingerprint_follows_settings_examples_and_class_order(train):
     assert len(others) == 4
 
 
+def test_fingerprint_follows_the_content_of_masks_and_regions_and_not_where_they_lie(
+    tmp_path, train
+):
+    def fingerprint(folder, *, corrected=False, region=None):
+        """Of the same examples, their files copied to a folder."""
+        folder.mkdir()
+        moved = []
+        for example in train:
+            instances = []
+            for instance in example.instances:
+                mask = cv2.imread(str(instance.mask_path), cv2.IMREAD_GRAYSCALE)
+                if corrected and example is train[-1]:
+                    mask[: len(mask) // 2, mask.shape[1] // 2] ^= 255
+                path = folder / instance.mask_path.name
+                cv2.imwrite(str(path), mask)
+                instances.append(instance.model_copy(update={"mask_path": path}))
+            roi = None
+            if region is not None:
+                roi = folder / f"roi_{example.id}.png"
+                part = np.full((example.height, example.width), 255, np.uint8)
+                part[:region] = 0
+                cv2.imwrite(str(roi), part)
+            moved.append(
+                example.model_copy(update={"instances": tuple(instances), "roi_path": roi})
+            )
+        return DraftPlanner(moved, CLASSES).fingerprint
+
+    base = fingerprint(tmp_path / "a")
+    assert fingerprint(tmp_path / "b") == base
+    marked = fingerprint(tmp_path / "c", region=10)
+    assert fingerprint(tmp_path / "d", region=10) == marked
+    others = {
+        fingerprint(tmp_path / "e", corrected=True),
+        marked,
+        fingerprint(tmp_path / "f", region=11),
+    }
+    assert base not in others
+    assert len(others) == 3
+
+
+def test_a_mask_that_is_missing_is_named(train, tmp_path):
+    (instance,) = train[-1].instances
+    lost = instance.model_copy(update={"mask_path": tmp_path / "lost.png"})
+    with pytest.raises(ExampleError, match=r"lost.png can't be read .No such file"):
+        DraftPlanner([*train[:-1], train[-1].model_copy(update={"instances": (lost,)})], CLASSES)
+
+
 def test_drafts_keep_their_contract(train):
     planner = DraftPlanner(train, CLASSES)
     clean = {e.id for e in train if e.is_clean}
