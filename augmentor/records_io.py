@@ -15,6 +15,9 @@ from augmentor.errors import ProjectError
 from generator.files import read_lines, sha256_of_file, write_lines
 from generator.records import DefectExample
 
+PROJECT_FILE = "augment.yaml"
+"""A folder that holds one is a project."""
+
 RECORDS = "records.jsonl"
 SPLITS = "splits.json"
 REPORT = "import_report.json"

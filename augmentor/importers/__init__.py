@@ -119,7 +119,8 @@ def import_source(
     if not 0 <= mask_threshold <= 254:
         raise SourceError(f"--mask-threshold must be from 0 to 254, got {mask_threshold}.")
     assign([], seed=seed, val=val, test=test, shots=shots)  # refuse bad shares before the long part
-    tree = Tree(source)
+    tree = Tree(source, data_dir)
+    _refuse_mixed(tree, data_dir)
     settings: dict[str, Any] = {
         "shots": shots,
         "test": test,
@@ -138,6 +139,9 @@ def import_source(
             return _outcome(load_records(data_dir), done, already_done=True)
     name, module, reason = choose(tree, layout)
     scan = module.scan(tree)
+    if tree.projects:
+        names = ", ".join(tree.name(folder) for folder in tree.projects)
+        scan.notes.append(f"Not read, since `augment` projects lie there: {names}.")
     with disk_errors(data_dir):
         reading = read_all(scan, data_dir, mask_threshold, on_progress, skip_bad=on_bad == "skip")
         head = {**settings, "inputs": inputs, "layout": name, "layout_reason": reason}
@@ -158,6 +162,18 @@ def import_source(
             raise SourceError(refusal(report, data_dir / REPORT))
         _write(data_dir, reading, records, arguments, report)
     return _outcome(records, report, already_done=False)
+
+
+def _refuse_mixed(tree: Tree, data_dir: Path) -> None:
+    """Refuse photographs that lie in the project's own folder: the next import would take what
+    the project has made by then for photographs, or leave them out with it."""
+    home = data_dir.resolve().parent
+    root = tree.root.resolve()
+    if home.is_relative_to(root) and any(p.resolve().is_relative_to(home) for p in tree.images):
+        raise SourceError(
+            f"{home} is to be the project's folder, but holds photographs of {tree.root}; give "
+            "the project a folder of its own: augment import SOURCE --name NAME --project FOLDER"
+        )
 
 
 def _pattern(group_by: str | None) -> re.Pattern[str] | None:

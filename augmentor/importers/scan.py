@@ -15,6 +15,7 @@ from typing import Any
 from augmentor.errors import SourceError
 from augmentor.images import IMAGE_SUFFIXES
 from augmentor.importers.names import class_folder, is_good
+from augmentor.records_io import PROJECT_FILE
 from generator.records import GOOD
 
 BAD_KINDS = {
@@ -95,17 +96,22 @@ class Tree:
         root: the folder, absolute.
         files: all visible files, sorted by their path.
         images: those of them with an image's suffix.
+        projects: folders in it that are projects of ours; they are not looked into, since their
+            pictures are made from other ones.
         cache: for what layouts have parsed, so that nothing is parsed twice.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, data_dir: Path | None = None) -> None:
+        """List `root`; `data_dir`, which the import writes itself, is left out."""
         if not root.exists():
             raise SourceError(f"{root} does not exist; check the path you gave to augment import.")
         if not root.is_dir():
             raise SourceError(f"{root} is a file; give augment import the folder that holds it.")
         self.root = root.absolute()
         self.cache: dict[Path, Any] = {}
-        self.files = sorted(_walk(self.root), key=lambda path: path.as_posix())
+        self.projects: list[Path] = []
+        walk = _walk(self.root, self.projects, data_dir)
+        self.files = sorted(walk, key=lambda path: path.as_posix())
         self.images = [p for p in self.files if p.suffix.lower() in IMAGE_SUFFIXES]
         if not self.images:
             what = "holds no files" if not self.files else "holds no images"
@@ -134,11 +140,16 @@ class Tree:
         return dict(Counter(p.suffix.lower() for p in self.files if p.suffix.lower() not in known))
 
 
-def _walk(root: Path) -> Iterable[Path]:
-    """Visible files under `root`; linked folders are followed, each once."""
-    seen = set()
+def _walk(root: Path, projects: list[Path], data_dir: Path | None) -> Iterable[Path]:
+    """Visible files under `root`; linked folders are followed, each once. Projects below it are
+    noted in `projects` and left out, as is `data_dir`."""
+    seen = {os.path.realpath(data_dir)} if data_dir else set()
     for folder, names, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
+        if PROJECT_FILE in files and Path(folder) != root:
+            projects.append(Path(folder))
+            names[:] = []
+            continue
         names[:] = [] if real in seen else [n for n in names if not _hidden(n)]
         if real in seen:
             continue

@@ -12,12 +12,13 @@ from pydantic import Field, field_validator, model_validator
 from augmentor.errors import ProjectError
 from augmentor.filters import FilterConfig
 from augmentor.protocols import FEW_SHOT, Protocol
+from augmentor.records_io import PROJECT_FILE
 from downstream.config import ExperimentConfig
 from generator.config import StrictModel, load_yaml, parse
 from generator.files import write_text
 from generator.planner_settings import PlannerSettings
 
-FILE_NAME = "augment.yaml"
+FILE_NAME = PROJECT_FILE
 
 _HEADER = """\
 # Written by `augment import`; edit it, every key is checked. Only what differs from the defaults

@@ -339,3 +339,21 @@ def test_a_full_disk_is_one_sentence(source: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("augmentor.importers.write_atomic", full)
     with pytest.raises(DiskError, match="is full; free some space and run the same command"):
         run(source)
+
+
+def test_a_project_among_the_photographs_is_no_photograph(source: Path) -> None:
+    for home in (source / "tiles", source / "other"):
+        save(home / "pool/images/0.png", picture(50))
+        (home / "augment.yaml").write_text("name: tiles\n")
+    save(source / "unfinished/data/images/0.png", picture(51))  # a copy that a refused import left
+    outcome = import_source(source, source / "unfinished" / "data")
+    assert all("pool" not in r.source_path.parts for r in outcome.records)
+    assert len(outcome.records) == 15
+    notes = " ".join(outcome.report["notes"])
+    assert "Not read, since `augment` projects lie there: other, tiles." in notes
+
+
+@pytest.mark.parametrize("place", ["crack", "."])
+def test_the_project_cannot_be_the_folder_of_the_photographs(source: Path, place: str) -> None:
+    with pytest.raises(SourceError, match=r"give the project a folder of its own: .*--project"):
+        import_source(source, source / place / "data")
