@@ -7,10 +7,11 @@ from typing import Literal, get_args
 
 from augmentor.errors import ExportError
 from augmentor.exporters.coco import write_coco
-from augmentor.exporters.collect import Wanted, collect
-from augmentor.exporters.folder import replaced_folder
+from augmentor.exporters.collect import SPLITS, Wanted, collect
+from augmentor.exporters.folder import MARKER, check_replaceable, replaced_folder
 from augmentor.exporters.folders import write_folders
 from augmentor.exporters.mvtec import write_mvtec
+from augmentor.exporters.voc import FOLDERS as VOC_FOLDERS
 from augmentor.exporters.voc import write_voc
 from augmentor.exporters.yolo import write_training, write_yolo
 from augmentor.items import PoolSample
@@ -29,6 +30,19 @@ _WRITERS: dict[str, Callable[[Path, Wanted], None]] = {
     "mvtec": write_mvtec,
     "folders": write_folders,
 }
+
+_YOLO = {"images", "labels", "data.yaml"}
+_MVTEC = {"train", "test", "validation", "train_defects", "validation_defects"}
+_MVTEC |= {"ground_truth", "train_defects_ground_truth", "validation_defects_ground_truth"}
+_TOP_LEVEL: dict[str, set[str]] = {
+    "yolo": _YOLO,
+    "yolo-seg": _YOLO,
+    "coco": {"annotations", *SPLITS},
+    "voc": {*VOC_FOLDERS, "ImageSets"},
+    "mvtec": _MVTEC,
+    "folders": {*SPLITS},
+}
+"""What each format has at its top level, beside the manifest."""
 
 
 def write_training_export(
@@ -82,17 +96,21 @@ def export_dataset(
     """Write the dataset for other tools, with a `manifest.jsonl` of where each image came from.
 
     `yolo` (boxes), `yolo-seg` (polygons, IoU with the mask above 0.98), `coco` (run-length
-    masks, exact), `voc`, `mvtec`, `folders` (one folder a class). See `write_training_export`
-    for the other arguments and for what is raised.
+    masks, exact), `voc`, `mvtec`, `folders` (one folder a class). Images are copies, so that
+    nothing that is done to the export reaches the originals. See `write_training_export` for the
+    other arguments and for what is raised.
 
     Args:
         format: one of `FORMATS`.
 
     Raises:
-        ExportError: also where the format can't hold what the dataset has.
+        ExportError: also where the format can't hold what the dataset has, or where the folder
+            holds something that an export of this format doesn't write.
     """
     if format not in _WRITERS:
         raise ExportError(f"Unknown format {format!r}; choose one of {', '.join(FORMATS)}.")
+    if (folder / MARKER).is_file():
+        check_replaceable(folder, {MARKER, *_TOP_LEVEL[format]}, format)
     wanted = collect(name, classes, records, samples, None, notes)
     with replaced_folder(folder) as temporary:
         _WRITERS[format](temporary, wanted)

@@ -15,7 +15,7 @@ from augmentor.exporters.collect import (
     manifest_line,
     provenance,
 )
-from augmentor.exporters.folder import link_image
+from augmentor.exporters.folder import copy_image
 from augmentor.items import Item, Label
 from generator.files import write_json, write_lines
 
@@ -40,7 +40,7 @@ def write_coco(folder: Path, wanted: Wanted) -> None:
     lines, number = [], 0
     for image_id, (item, arms) in enumerate(wanted.items(), 1):
         image = f"{item.split}/{image_name(item)}"
-        link_image(item.image_path, folder / image)
+        copy_image(item.image_path, folder / image)
         images[item.split].append(_image(item, image_id))
         for label in item.labels:
             number += 1

@@ -1,10 +1,10 @@
-"""A folder that is written whole or not at all, and images that are linked into it."""
+"""A folder that is written whole or not at all, and images that are linked or copied into it."""
 
 import ctypes
 import errno
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -12,6 +12,9 @@ from augmentor.errors import ExportError, SourceError, disk_errors
 
 MARKER = "manifest.jsonl"
 """Every export has one; a folder without it is not ours to replace."""
+
+_LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}
+"""What a system's file browser leaves behind; nobody misses it."""
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
@@ -45,8 +48,46 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+def check_replaceable(folder: Path, names: Set[str], format: str) -> None:
+    """Refuse a folder at whose top level something lies that the new export would not write: it
+    would be gone with the old one, whoever put it there.
+
+    Args:
+        folder: to be replaced, if it is there.
+        names: that an export of this format has at its top level.
+        format: for the sentence.
+
+    Raises:
+        ExportError: with what lies there, and what to type.
+    """
+    held = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if foreign := sorted(held - names - _LITTER):
+        more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
+        raise ExportError(
+            f"{folder} holds {', '.join(foreign[:3])}{more}, which no {format} export has, and "
+            "which would be deleted with the old one; move that away, or write elsewhere: "
+            f"augment export --format {format} --to NEW_FOLDER"
+        )
+
+
+def copy_image(source: Path, target: Path) -> None:
+    """Copy an image into what other tools get: whoever changes the copy leaves the user's own
+    picture alone.
+
+    Raises:
+        SourceError: there is no such image any more.
+    """
+    try:
+        shutil.copyfile(source, target)
+    except FileNotFoundError:
+        raise _gone(source) from None
+
+
 def link_image(source: Path, target: Path) -> None:
     """Hard-link `source` to `target`, or copy it where the file system doesn't allow a link.
+
+    Only for folders that nothing but our own detectors reads (docs/formats.md): what is written
+    into a link is written into the user's picture.
 
     A JPEG that lacks its end marker is copied: ultralytics mends such files in place, which
     through a link would change the user's own picture.
@@ -65,9 +106,11 @@ def link_image(source: Path, target: Path) -> None:
                 raise
             shutil.copyfile(source, target)
     except FileNotFoundError:
-        raise SourceError(
-            f"{source} is gone; bring it back, or run `augment import` again."
-        ) from None
+        raise _gone(source) from None
+
+
+def _gone(source: Path) -> SourceError:
+    return SourceError(f"{source} is gone; bring it back, or run `augment import` again.")
 
 
 def check_folder_names(classes: Sequence[str]) -> None:

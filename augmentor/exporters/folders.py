@@ -10,7 +10,7 @@ from augmentor.exporters.collect import (
     manifest_line,
     provenance,
 )
-from augmentor.exporters.folder import check_folder_names, link_image
+from augmentor.exporters.folder import check_folder_names, copy_image
 from generator.files import write_lines
 from generator.records import GOOD
 
@@ -25,7 +25,7 @@ def write_folders(folder: Path, wanted: Wanted) -> None:
     lines = []
     for item, arms in wanted.items():
         image = f"{item.split}/{item.label}/{image_name(item)}"
-        link_image(item.image_path, folder / image)
+        copy_image(item.image_path, folder / image)
         line = manifest_line(item, arms, wanted.classes) | {"image": image, "label": None}
         line |= {"sha256": hash_of(item, folder / image), "provenance": provenance(item)}
         lines.append(line)

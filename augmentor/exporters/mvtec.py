@@ -8,7 +8,7 @@ from PIL import Image
 
 from augmentor.errors import ExportError, SourceError
 from augmentor.exporters.collect import Wanted, hash_of, manifest_line, provenance
-from augmentor.exporters.folder import check_folder_names, link_image
+from augmentor.exporters.folder import check_folder_names, copy_image
 from augmentor.items import Item
 from generator.files import sha256_of_file, write_lines
 from generator.records import GOOD
@@ -39,8 +39,8 @@ def write_mvtec(folder: Path, wanted: Wanted) -> None:
             (folder / truth).mkdir(parents=True, exist_ok=True)
             Image.fromarray(_full_mask(item)).save(folder / label)
         line = manifest_line(item, arms, wanted.classes) | {"image": image, "label": label}
-        linked = item.image_path.suffix.lower() == ".png"
-        digest = hash_of(item, folder / image) if linked else sha256_of_file(folder / image)
+        copied = item.image_path.suffix.lower() == ".png"
+        digest = hash_of(item, folder / image) if copied else sha256_of_file(folder / image)
         lines.append(line | {"sha256": digest, "provenance": provenance(item)})
     write_lines(folder / "manifest.jsonl", lines)
 
@@ -57,7 +57,7 @@ def _places(item: Item) -> tuple[str, str]:
 
 def _write_png(item: Item, target: Path) -> None:
     if item.image_path.suffix.lower() == ".png":
-        link_image(item.image_path, target)
+        copy_image(item.image_path, target)
         return
     image = cv2.imread(str(item.image_path), cv2.IMREAD_UNCHANGED)
     if image is None or not cv2.imwrite(str(target), image):

@@ -15,7 +15,7 @@ from augmentor.exporters.collect import (
     manifest_line,
     provenance,
 )
-from augmentor.exporters.folder import link_image
+from augmentor.exporters.folder import copy_image
 from augmentor.items import Item, class_map
 from generator.files import write_lines
 
@@ -44,7 +44,7 @@ def write_voc(folder: Path, wanted: Wanted) -> None:
     lines = []
     for item, arms in wanted.items():
         image, annotation = f"JPEGImages/{image_name(item)}", f"Annotations/{item.id}.xml"
-        link_image(item.image_path, folder / image)
+        copy_image(item.image_path, folder / image)
         segmented = _write_masks(folder, item, wanted.classes)
         tree = _tree(item, wanted.name, segmented)
         ElementTree.indent(tree)

@@ -16,7 +16,7 @@ from augmentor.exporters.collect import (
     manifest_line,
     provenance,
 )
-from augmentor.exporters.folder import link_image
+from augmentor.exporters.folder import copy_image, link_image
 from augmentor.exporters.polygons import mask_to_polygon, yolo_line
 from augmentor.items import Item
 from generator.files import write_json, write_lines
@@ -67,7 +67,7 @@ def _write(folder: Path, wanted: Wanted, task: Task, for_training: bool) -> None
         name = image_name(item)
         image = f"images/{item.split}/{name}"
         label = f"labels/{item.split}/{item.id}.txt"
-        link_image(item.image_path, folder / image)
+        (link_image if for_training else copy_image)(item.image_path, folder / image)
         (folder / label).write_text(_label_text(item, wanted, task), encoding="utf-8")
         line = manifest_line(item, arms, wanted.classes)
         line |= {"image": image, "label": label, "sha256": hash_of(item, folder / image)}

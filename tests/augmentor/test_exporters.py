@@ -450,6 +450,39 @@ def exported(tmp_path: Path, made: Made, name: str) -> Path:
     )
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_what_other_tools_get_are_copies_and_a_second_export_replaces_it(made, tmp_path, name):
+    for _ in range(2):
+        folder = exported(tmp_path, made, name)
+    (folder / ".DS_Store").write_text("")
+    exported(tmp_path, made, name)
+    originals = {r.image_path.stat().st_ino for r in made.records}
+    originals |= {(s.pool / s.record.image).stat().st_ino for s in made.samples}
+    inodes = {path.stat().st_ino for path in folder.rglob("*") if path.is_file()}
+    assert len(inodes) > len(made.records) and not inodes & originals
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_export_never_replaces_what_it_would_not_write(made, tmp_path, name):
+    folder = exported(tmp_path, made, name)
+    weights = folder / "runs/train/best.pt"
+    weights.parent.mkdir(parents=True)
+    weights.write_text("mine")
+    with pytest.raises(ExportError, match=rf"holds runs, .* --format {name} --to NEW_FOLDER"):
+        exported(tmp_path, made, name)
+    assert weights.read_text() == "mine"
+
+
+def test_a_pool_is_no_export_to_replace(made, tmp_path):
+    pool = tmp_path / "yolo"
+    (pool / "masks").mkdir(parents=True)
+    (pool / "images").mkdir()
+    (pool / "manifest.jsonl").write_text("{}\n")
+    with pytest.raises(ExportError, match="holds masks, which no yolo export has"):
+        exported(tmp_path, made, "yolo")
+    assert (pool / "masks").is_dir()
+
+
 def test_coco_masks_and_boxes_come_back_exactly(made, tmp_path):
     folder = exported(tmp_path, made, "coco")
     seen = 0
