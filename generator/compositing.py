@@ -10,6 +10,9 @@ from generator.parts import label_parts
 from generator.placement import box_of
 from generator.records import Box, Draft
 
+COMPOSITE_VERSION = 1
+"""Raised when the same plan gives other pixels or boxes."""
+
 LEAST_NOISE = 1.0
 """Grey levels; differences below it are rounding, whatever the surface."""
 

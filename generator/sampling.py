@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from generator.assembly import build, pick_device
 from generator.checkpoints import DATA, RECIPE, load_weights
+from generator.compositing import COMPOSITE_VERSION
 from generator.config import Recipe, load_yaml
 from generator.errors import CheckpointError, PlacementError, PoolError
 from generator.files import locked, read_lines, sha256_of, write_lines
@@ -134,6 +135,7 @@ def make_request(
 def sample_id(painter: Painter, planner: Planner, request: SampleRequest, feather_px: int) -> str:
     """16 hex digits, the same wherever and whenever the sample is made."""
     made_from: list[object] = [
+        COMPOSITE_VERSION,
         painter.fingerprint,
         planner.fingerprint,
         request.class_name,

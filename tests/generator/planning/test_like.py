@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from generator import sampling
 from generator.masks import LIKE_RADIUS, DraftPlanner
 from generator.planner_settings import PlannerSettings
 from generator.records import Likeness, SampleRequest
@@ -42,10 +43,19 @@ def test_a_procedural_shape_asks_for_one_of_its_kind(train):
     assert draft.mask_source_id == model.mask_source_id
 
 
-def test_a_likeness_is_part_of_the_id_and_an_origin_is_not(paster):
-    class Painter:
-        fingerprint = "f"
+class Painter:
+    fingerprint = "f"
 
+
+def test_a_sample_that_was_blended_by_other_rules_is_another_one(paster, monkeypatch):
+    request = SampleRequest(class_name="pit", index=0, seed=1)
+    before = sample_id(Painter(), paster, request, 3)
+    assert sample_id(Painter(), paster, request, 3) == before
+    monkeypatch.setattr(sampling, "COMPOSITE_VERSION", sampling.COMPOSITE_VERSION + 1)
+    assert sample_id(Painter(), paster, request, 3) != before
+
+
+def test_a_likeness_is_part_of_the_id_and_an_origin_is_not(paster):
     plain = SampleRequest(class_name="pit", index=0, seed=1)
     like = Likeness(mask_source_id="x", centre_xy=(0.5, 0.5))
     ids = [
