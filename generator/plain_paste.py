@@ -19,7 +19,7 @@ from generator.records import Draft
 from generator.shapes import RealShape
 from generator.warp import Pose, Warped, carry
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the same request would lead to another draft."""
 
 SCALES = (0.8, 1.25)
@@ -58,6 +58,7 @@ class PlainPlanner(DraftPlanner):
             scale * np.diag([mirror, 1.0]),
             ((x1 + x2) / 2, (y1 + y2) / 2),
             (float(centre[0]), float(centre[1])),
+            prolonged=False,
         )
         return DrawnPose(pose, scale**2, inside=False)
 

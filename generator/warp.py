@@ -28,6 +28,9 @@ class Pose:
         source_xy, target_xy: the same point in both images, pixels.
         elastic_px: standard deviation of the bending, pixels of the source.
         elastic_seed: of the bending.
+        prolonged: whether a mask that reaches a side of its source goes on beyond it, so that a
+            turned or bent copy still reaches the target's side; False for one that is laid
+            elsewhere, where it would show pixels that no photograph has.
     """
 
     matrix: np.ndarray
@@ -35,6 +38,7 @@ class Pose:
     target_xy: tuple[float, float]
     elastic_px: float = 0.0
     elastic_seed: int = 0
+    prolonged: bool = True
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,7 @@ def warp_mask(
 ) -> Warped | None:
     """Carry a mask by `pose`; what leaves the target is cut off.
 
-    A mask that reaches a side of its source is continued beyond it, so that a turned or bent
-    copy still reaches the target's side.
+    A mask that reaches a side of its source is continued beyond it where the pose says so.
 
     Args:
         mask: bool array of the box's size.
@@ -71,7 +74,8 @@ def warp_mask(
     x1, y1, x2, y2 = box_xyxy
     pad = 2 + int(np.ceil(3 * pose.elastic_px)) + max(4, max(x2 - x1, y2 - y1) // 6)
     padded = np.pad(mask.astype(np.uint8), pad)
-    _continue(padded, pad, box_xyxy, source_wh)
+    if pose.prolonged:
+        _continue(padded, pad, box_xyxy, source_wh)
     corners = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], dtype=float)
     moved = (corners - pose.source_xy) @ pose.matrix.T + pose.target_xy
     slack = margin + np.ceil(2 * pose.elastic_px * np.linalg.norm(pose.matrix, 2))

@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from generator import plain_paste
 from generator.baselines import PLAIN_PASTE, make_baseline
 from generator.compositing import composite
 from generator.images import ExampleReader
@@ -64,6 +65,27 @@ def test_it_lies_whole_at_any_place_and_in_a_size_of_the_paper(train, drafts):
         if draft.request.class_name == "chip":  # a real one always lies at a side
             places.append(min(x1, w - x2) <= 2)
     assert sum(places) < EACH / 2
+
+
+def test_a_defect_at_its_images_side_is_pasted_with_its_own_area(
+    tmp_path, write, train, monkeypatch
+):
+    """Elsewhere there is no side that it would have to reach, and beyond its own no pixels."""
+    monkeypatch.setattr(plain_paste, "SCALES", (1.0, 1.0))
+    rng = np.random.default_rng(0)
+    mask = np.zeros((120, 160), bool)
+    mask[40:70, :16] = True
+    grey = rng.normal(140, 5, mask.shape) - 60 * mask
+    image = np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
+    example = write(tmp_path, "side", image, [("pit", mask)])
+    clean = [e for e in train if e.is_clean]
+    planner = PlainPlanner([example, *clean], ("pit",), SETTINGS)
+    for k in range(8):
+        pasted = planner.plan(SampleRequest(class_name="pit", index=k, seed=k)).mask
+        x1, y1, x2, y2 = box_of(pasted)
+        assert (x2 - x1, y2 - y1) == (16, 30)
+        # between two pixels a corner may be lost
+        assert 30 * 16 - 4 <= pasted.sum() <= 30 * 16
 
 
 def test_images_lend_in_turn(drafts):
