@@ -16,6 +16,7 @@ from augmentor.workflows.project import (
     ProjectConfig,
     SourceConfig,
     SplitConfig,
+    edit_project,
     open_project,
     save_project,
 )
@@ -41,8 +42,9 @@ def import_project(
 ) -> Imported:
     """Read `source`, split it, register it in FiftyOne and write augment.yaml into `folder`.
 
-    Run again with the same arguments it changes nothing. With other arguments on the same folder
-    it is refused, since everything made so far rests on the first split.
+    Run again with the same arguments it changes nothing, or takes in what is new among the
+    photographs; new classes come after the known ones. With other arguments on the same folder it
+    is refused, since everything made so far rests on the first split.
 
     Raises:
         SourceError: the folder can't be read as asked, or holds bad files and `on_bad` is `error`.
@@ -69,7 +71,7 @@ def import_project(
         on_progress=lambda done, total: reporter.progress("Reading images", done, total),
     )
     if (folder / FILE_NAME).is_file():
-        project = open_project(folder)
+        project = _with_new_classes(open_project(folder), outcome, reporter)
     else:
         project = save_project(
             folder,
@@ -99,6 +101,17 @@ def _refuse_another(folder: Path, name: str, source: SourceConfig, split: SplitC
         )
 
 
+def _with_new_classes(project: Project, outcome: ImportOutcome, reporter: Reporter) -> Project:
+    """The project with classes that its photographs did not show before, after those it has: the
+    order is that of every label written so far."""
+    known = project.config.classes
+    new = [name for name in outcome.classes if name not in known]
+    if not new:
+        return project
+    reporter.say(f"New in {FILE_NAME}: {', '.join(new)}")
+    return edit_project(project, {"classes": [*known, *new]})
+
+
 def _register(project: Project, outcome: ImportOutcome, reporter: Reporter) -> None:
     """Register the real images in FiftyOne, unless that has been done for these records."""
     stamp = project.data / "registered.json"
@@ -110,5 +123,5 @@ def _register(project: Project, outcome: ImportOutcome, reporter: Reporter) -> N
     if dataset_exists and stamp.is_file() and json.loads(stamp.read_text()) == key:
         return
     reporter.say(f"Registering {len(outcome.records)} images in FiftyOne ({project.config.name})")
-    fiftyone_io.register_real(project.config.name, outcome.records, outcome.classes)
+    fiftyone_io.register_real(project.config.name, outcome.records, project.config.classes)
     write_json(stamp, key)

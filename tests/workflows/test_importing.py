@@ -1,0 +1,55 @@
+"""What an import does where there is a project already, and what it refuses at once."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from augmentor.fiftyone_io import connect
+from augmentor.records_io import load_records
+from augmentor.workflows.importing import Imported, import_project
+from augmentor.workflows.project import SourceConfig, SplitConfig, open_project
+from augmentor.workflows.reporting import Silent
+
+H, W = 40, 64
+
+
+def add_class(photos: Path, name: str, number: int = 4) -> None:
+    """Photographs of one class with their masks beside them."""
+    for k in range(number):
+        rng = np.random.default_rng([k, *name.encode()])
+        path = photos / name / f"{name}{k}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(60, 200, (H, W, 3), dtype=np.uint8)).save(path)
+        mask = np.zeros((H, W), np.uint8)
+        mask[5:17, 10:30] = 255 * (name != "good")
+        Image.fromarray(mask).save(path.with_suffix(".png"))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    for name in ("pit", "hole", "good"):
+        add_class(tmp_path / "photos", name)
+    return tmp_path / "photos"
+
+
+def imported(photos: Path, name: str, folder: Path | None = None, **source: object) -> Imported:
+    home = folder or photos.parent / "project"
+    config = SourceConfig(path=photos, **source)  # type: ignore[arg-type]
+    return import_project(name, config, SplitConfig(), home, Silent())
+
+
+def test_a_new_class_comes_after_the_known_ones(photos):
+    project = imported(photos, "grown").project
+    assert project.config.classes == ("hole", "pit")
+    file = project.folder / "augment.yaml"
+    file.write_text(file.read_text() + "# mine\n")
+    add_class(photos, "dent")
+    again = imported(photos, "grown").project
+    assert again.config.classes == ("hole", "pit", "dent")
+    assert open_project(project.folder).config == again.config
+    assert "# mine" in file.read_text()
+    assert {r.label for r in load_records(project.data)} == {"hole", "pit", "dent", "good"}
+    assert connect().load_dataset("grown").default_classes == ["hole", "pit", "dent"]
+    assert imported(photos, "grown").outcome.already_done
