@@ -10,6 +10,7 @@ import fiftyone.operators.types as types
 from augmentor.decisions import Action
 from augmentor.errors import AugmentorError
 from augmentor.workflows import deciding, more
+from augmentor.workflows.build import as_built
 from generator.errors import GeneratorError
 
 REASONS = (
@@ -192,7 +193,7 @@ class RebuildMix(foo.Operator):
         form.float(
             "ratio",
             label="Share of synthetic among the defect images",
-            default=deciding.project_of(ctx.dataset_name).config.mix.ratio,
+            default=as_built(deciding.project_of(ctx.dataset_name)).config.mix.ratio,
             min=0,
             max=1,
             required=True,

@@ -65,7 +65,7 @@ from generator.baselines import BASELINES
 from generator.files import read_lines
 
 __all__ = ["ARMS", "COPY_PASTE", "MIXED", "REAL", "Arm", "parse_arm", "resolve_arms"]
-__all__ += ["write_arms_export"]
+__all__ += ["without_pastes", "write_arms_export"]
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,13 @@ def resolve_arms(
             open_recipe(project, part.partition("@")[0])
     resolver = _Resolver(project, reporter, as_baselines)
     return {one.name: resolver.arm(one) for one in asked}
+
+
+def without_pastes(project: Project, arms: Sequence[str]) -> tuple[str, ...]:
+    """Those of `arms` that the project's labels allow: where no defect of the train split has a
+    place, none can be cut out and pasted."""
+    placed = any(example.instances for example in training_examples(project))
+    return tuple(arm for arm in arms if placed or arm not in PASTES)
 
 
 def write_arms_export(

@@ -64,6 +64,16 @@ def with_mix(
     return Project(project.folder, config)
 
 
+def as_built(project: Project) -> Project:
+    """The project with the mix that its dataset has, as options of `augment build` may have asked
+    for another than augment.yaml; that of augment.yaml where nothing is built."""
+    stamp = project.dataset / STAMP
+    summary = json.loads(stamp.read_text())["summary"] if stamp.is_file() else {}
+    kept = {name: summary[name] for name in MixConfig.model_fields if name in summary}
+    mix = project.config.mix.model_copy(update=kept)
+    return Project(project.folder, project.config.model_copy(update={"mix": mix}))
+
+
 def _shares(text: str) -> dict[str, float]:
     """`a`, or `a=0.7,b=0.3`."""
     shares = {}
@@ -271,6 +281,7 @@ def _summary(
         "ratio": mix.plan.ratio,
         "achieved_ratio": mix.achieved_ratio,
         "balance": mix.plan.balance,
+        "seed": project.config.mix.seed,
         "generators": project.shares,
         "counts": [
             {"class": r.name, "real": r.real, "synthetic": r.synthetic, "missing": r.missing}

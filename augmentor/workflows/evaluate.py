@@ -9,7 +9,14 @@ from typing import Any
 from augmentor.allocator import keep_freed_memory
 from augmentor.errors import ProjectError
 from augmentor.protocols import FEW_SHOT
-from augmentor.workflows.arms import ARMS, MIXED, resolve_arms, write_arms_export
+from augmentor.workflows.arms import (
+    ARMS,
+    COPY_PASTE,
+    MIXED,
+    resolve_arms,
+    without_pastes,
+    write_arms_export,
+)
 from augmentor.workflows.build import STAMP, remarks
 from augmentor.workflows.costs import read_costs, spent
 from augmentor.workflows.project import Project
@@ -67,6 +74,8 @@ def evaluate_project(
     resolved = resolve_arms(project, config.arms or ARMS, reporter)
     reporter.say(f"Writing the arms' training sets: {', '.join(resolved)}")
     notes = [*protocol_notes(protocol, config.model_dump()), *_notes(project)]
+    if not (arms or project.config.evaluate.arms or set(ARMS) <= set(resolved)):
+        notes.append(f"No defect's place is known, so there is no arm {COPY_PASTE}.")
     with spent(project, "write the arms"):
         export = write_arms_export(project, project.evaluation / "export", resolved, notes=notes)
     path = run_experiment(
@@ -95,7 +104,8 @@ def evaluation_config(
         ProjectError: a value does not fit; the sentence says which.
     """
     base = project.config.evaluate
-    named = [*(arms or base.arms or ARMS), *(f"{MIXED}@{ratio:g}" for ratio in ratios)]
+    usual = arms or base.arms or without_pastes(project, ARMS)
+    named = [*usual, *(f"{MIXED}@{ratio:g}" for ratio in ratios)]
     own = {name: getattr(base, name) for name in base.model_fields_set}
     given = {name: value for name, value in asked.items() if value is not None}
     update = {**given, "arms": tuple(dict.fromkeys(named))}

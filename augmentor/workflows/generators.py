@@ -193,6 +193,12 @@ def _checkpoint(
             f"Recipe {recipe.name} has no checkpoint after step {step!r} (kept: {steps}); type "
             f"augment train {recipe.name}, or leave away what stands behind the @."
         )
+    key = checkpoint_key(recipe, examples, project.config.classes, project.config.seed)
+    if not take_up(kept[int(step)], key, recipe):
+        raise CheckpointError(
+            f"{kept[int(step)]} was trained by another recipe or on other images than those of the "
+            f"train split today; train it again: augment train {recipe.name}"
+        )
     return kept[int(step)]
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from augmentor.allocator import keep_freed_memory
 from augmentor.errors import ProjectError
 from augmentor.records_io import load_records
-from augmentor.workflows.arms import COPY_PASTE, parse_arm, write_arms_export
+from augmentor.workflows.arms import COPY_PASTE, parse_arm, without_pastes, write_arms_export
 from augmentor.workflows.decisions import hand_decisions, logged_decisions
 from augmentor.workflows.evaluate import evaluation_config
 from augmentor.workflows.loop_end import Looped, finish, read_again
@@ -113,9 +113,12 @@ def _settings(project: Project, asked: Asked) -> tuple[ExperimentConfig, tuple[s
     update: dict[str, Any] = {"tasks": (task,), "measure": "val"}
     update |= {"seeds": asked.seeds, "jobs": asked.jobs}
     config = evaluation_config(project, update, [START.arm], (), asked.steps)
-    own = list(dict.fromkeys([*project.shares, COPY_PASTE]))
+    own = list(dict.fromkeys([*project.shares, *without_pastes(project, [COPY_PASTE])]))
     together = ["+".join(own)] if len(own) > 1 else []
-    generators = asked.generators or (*own, *together)
+    generators = tuple(
+        "+".join(part.strip() for part in name.split("+"))
+        for name in asked.generators or (*own, *together)
+    )
     faulty = [ratio for ratio in asked.ratios if not 0 < ratio < 1]
     if faulty or not asked.ratios:
         raise ProjectError(
@@ -124,7 +127,7 @@ def _settings(project: Project, asked: Asked) -> tuple[ExperimentConfig, tuple[s
         )
     for name in generators:
         parse_arm(f"{name}@0.5")
-    return config, tuple(generators)
+    return config, generators
 
 
 def _key(

@@ -12,7 +12,7 @@ from typing import Any
 from augmentor.decisions import now
 from augmentor.mix_plan import plan_mix
 from augmentor.mixing import Mix
-from augmentor.workflows.arms import COPY_PASTE, MIXED, REAL
+from augmentor.workflows.arms import COPY_PASTE, MIXED, REAL, without_pastes
 from augmentor.workflows.build import with_mix, write_dataset
 from augmentor.workflows.decisions import logged_decisions
 from augmentor.workflows.evaluate import evaluate_project
@@ -85,7 +85,7 @@ def finish(
     evaluated = evaluate_project(
         project,
         reporter,
-        arms=ARMS,
+        arms=without_pastes(project, ARMS),
         tasks=config.tasks,
         seeds=len(config.seeds) if config.seeds == tuple(range(len(config.seeds))) else None,
         steps=asked_steps,

@@ -9,7 +9,7 @@ from augmentor.decisions import now
 from augmentor.errors import AugmentorError, DatabaseError
 from augmentor.items import PoolSample
 from augmentor.workflows import queue
-from augmentor.workflows.build import build_dataset, remarks, with_mix
+from augmentor.workflows.build import as_built, build_dataset, remarks, with_mix
 from augmentor.workflows.deciding import project_of, reviewer
 from augmentor.workflows.embedding import embed_dataset
 from augmentor.workflows.generators import Maker, open_maker, sample
@@ -228,7 +228,7 @@ class Worker(threading.Thread):
         project = open_project(self._folder)
         if one.kind == "rebuild":
             self._tell("Rebuilding the mix", 0, 1)
-            built = build_dataset(with_mix(project, ratio=one.ratio), self)
+            built = build_dataset(with_mix(as_built(project), ratio=one.ratio), self)
             for line in remarks(built.summary):
                 self.warn(line)
             # what came in anew has no place in the order of review yet

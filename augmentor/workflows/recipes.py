@@ -70,7 +70,11 @@ def adopt_recipe(
     changed = change_recipe(recipe, changes)
     own = project.own_recipe(changed.name)
     shipped = changed.name in recipe_names() and load_recipe(changed.name) == changed
-    if not shipped and not (own.is_file() and load_recipe(str(own)) == changed):
+    known = load_recipe(str(own)) if own.is_file() else None
+    if shipped and known is not None and known != changed:
+        own.unlink()
+        reporter.say(f"Removed {own}: the recipe is again as it was.")
+    if not shipped and known != changed:
         write_text(own, dump_recipe(changed))
         reporter.say(f"Wrote {own}; delete it to go back to the recipe as it was.")
     if project.config.recipe != changed.name:

@@ -11,7 +11,7 @@ from typing import Any
 
 from augmentor.errors import ProjectError, SplitError
 from augmentor.protocols import FEW_SHOT
-from augmentor.workflows.build import build_dataset
+from augmentor.workflows.build import as_built, build_dataset
 from augmentor.workflows.evaluate import Evaluated, evaluate_project, evaluation_config
 from augmentor.workflows.importing import import_project
 from augmentor.workflows.project import Project, save_project
@@ -124,8 +124,10 @@ def _project_of(
     name = f"{project.config.name}-split{seed}"
     split = project.config.split.model_copy(update={"seed": seed})
     own = import_project(name, project.config.source, split, folder, reporter).project
+    shutil.rmtree(own.recipes, ignore_errors=True)  # of an earlier call: none may live on
     if project.recipes.is_dir():
         shutil.copytree(project.recipes, own.recipes, dirs_exist_ok=True)
     classes = own.config.classes
     update = {"name": name, "split": split, "classes": classes, "evaluate": evaluate}
-    return save_project(folder, project.config.model_copy(update=update))
+    # mixed as the dataset is that is asked about, not as augment.yaml says where options said other
+    return save_project(folder, as_built(project).config.model_copy(update=update))

@@ -9,13 +9,14 @@ import pytest
 import yaml
 from helpers import augment
 
+from augmentor.cli.errors import EXIT_DATA
 from generator.config import load_recipe
 
 SMALL = {
     "name": "small",
     "backbone": {"channels": [16, 32]},
     "crops": {"size_px": 32, "whole_image_px": 32},
-    "training": {"steps": 4, "batch_size": 4, "checkpoint_every": 2},
+    "training": {"steps": 4, "batch_size": 4, "checkpoint_every": 2, "keep_checkpoints": 1},
     "sampling": {"steps": 2, "batch_size": 4},
 }
 
@@ -72,6 +73,14 @@ def test_train_then_sample_then_build(project, recipe):
     assert {line["generator"] for line in made} == {"small"}
     assert all(line["source_ids"] for line in made)
 
+    kept = ("sample", "-n", "1", "--generator", "small@2", "--project", folder)
+    code, output = augment(*kept)
+    assert code == 0, output
+    changed["training"]["batch_size"] = 3
+    own.write_text(yaml.safe_dump(changed))
+    code, output = augment(*kept)
+    assert code == EXIT_DATA and "augment train small" in output, "it may know val or test images"
+
 
 def test_class_folders_give_whole_images_and_classification_alone(photos, tmp_path, recipe):
     source = tmp_path / "by_class"
@@ -96,8 +105,10 @@ def test_class_folders_give_whole_images_and_classification_alone(photos, tmp_pa
     assert kinds["real"] == kinds["synthetic"] > 0
     assert {line["width"] for line in train if line["kind"] == "synthetic"} == {32}
 
-    code, output = augment("evaluate", "--arms", "real,classical,mixed", "--project", folder)
+    code, output = augment("evaluate", "--project", folder)
     assert code == 0, output
     report = json.loads((folder / "evaluation" / "report.json").read_text())
     assert report["tasks"] == ["classification"]
     assert any("classif" in note.lower() for note in report["notes"])
+    assert report["arms"] == ["real", "classical", "mixed"], "nothing can be cut out and pasted"
+    assert "No defect's place is known, so there is no arm copy-paste." in report["notes"]

@@ -1,12 +1,13 @@
 """augment.yaml: written, read, documented."""
 
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
 
 from augmentor.errors import ProjectError
-from augmentor.workflows.build import with_mix
+from augmentor.workflows.build import as_built, with_mix
 from augmentor.workflows.project import (
     Project,
     ProjectConfig,
@@ -45,6 +46,21 @@ def test_shares_are_read_and_scaled_to_one():
     project = with_mix(Project(Path("/p"), CONFIG), generators="compact=3,copy-paste=1")
     assert project.shares == {"compact": 0.75, "copy-paste": 0.25}
     assert Project(Path("/p"), CONFIG).shares == {"compact": 1.0}
+
+
+def test_what_options_of_build_asked_for_is_known_of_the_dataset(tmp_path):
+    """To `evaluate --splits` and to Rebuild mix."""
+    project = Project(tmp_path, CONFIG)
+    assert as_built(project) == project
+    summary = {"ratio": 0.8, "balance": "natural", "generators": {"copy-paste": 1.0}, "short": []}
+    project.dataset.mkdir(parents=True)
+    (project.dataset / "build.json").write_text(json.dumps({"key": "k", "summary": summary}))
+    found = as_built(project)
+    assert found.shares == {"copy-paste": 1.0}
+    assert (found.config.mix.ratio, found.config.mix.balance) == (0.8, "natural")
+    assert found.config.mix.attempts == CONFIG.mix.attempts
+    again = with_mix(found, ratio=0.3)
+    assert (again.shares, again.config.mix.ratio) == ({"copy-paste": 1.0}, 0.3)
 
 
 @pytest.mark.parametrize(

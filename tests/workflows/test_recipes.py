@@ -68,8 +68,11 @@ def test_a_changed_recipe_is_found_by_name_afterwards(project):
     again = Said()
     assert adopt_recipe(project, "compact-quick", reporter=again) == (project, recipe)
     assert again.lines == []
-    project.own_recipe("compact-quick").unlink()
-    assert open_recipe(project, "compact-quick") == load_recipe("compact-quick")
+    shipped = load_recipe("compact-quick")
+    back = [f"training.steps={shipped.training.steps}", f"sampling.init={shipped.sampling.init}"]
+    adopt_recipe(project, "compact-quick", settings=back, reporter=again)
+    assert open_recipe(project, "compact-quick") == shipped
+    assert not project.own_recipe("compact-quick").exists() and "as it was" in again.lines[0]
 
 
 def test_steps_and_epochs_replace_one_another():
