@@ -102,7 +102,8 @@ def judged_samples(
 ) -> list[PoolSample]:
     """Every sample of the project's pools with its scores, judged by the rules of today.
 
-    What an older checkpoint left in a pool is passed over.
+    What an older checkpoint left in a pool is passed over, and what was made of an image that is
+    not in the train split today.
 
     Args:
         project: whose pools are read.
@@ -123,10 +124,14 @@ def judged_samples(
             f"--generator {generator}"
         )
     scorer = Scorer(project, examples, reporter)
-    found = []
+    found, train = [], {example.id for example in examples}
     for name, folder in folders.items():
         records = read_pool(folder) if generator in (None, name) else []
-        current = [r for r in records if r.fingerprint == records[-1].fingerprint]
+        current = [
+            record
+            for record in records
+            if record.fingerprint == records[-1].fingerprint and train.issuperset(record.source_ids)
+        ]
         found += [PoolSample(folder, record) for record in scorer.judge(folder, current)]
     if not found:
         raise ProjectError(

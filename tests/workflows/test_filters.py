@@ -11,6 +11,7 @@ from PIL import Image
 
 from augmentor.cli.errors import EXIT_PROJECT
 from augmentor.decisions import Decision, append_decisions, now
+from augmentor.workflows import scoring
 from augmentor.workflows.generators import training_examples
 from augmentor.workflows.project import open_project
 from augmentor.workflows.reporting import Silent
@@ -77,6 +78,19 @@ def test_noise_textures_are_told_from_real_defects(sampled):
 
     assert middle("perlin", "realism") > 1.2 * middle("copy-paste", "realism")
     assert middle("perlin", "class_agreement") < middle("copy-paste", "class_agreement")
+
+
+def test_what_was_made_of_an_image_of_val_or_test_teaches_nothing(sampled, monkeypatch):
+    """As after an import that split anew; what the scorer would learn is not looked at here."""
+    project = open_project(sampled)
+    train = training_examples(project)
+    monkeypatch.setattr(scoring.Scorer, "judge", lambda self, folder, records: list(records))
+    before = judged_samples(project, train, Silent(), "copy-paste")
+    gone = before[0].record.source_ids[0]
+    rest = [example for example in train if example.id != gone]
+    after = judged_samples(project, rest, Silent(), "copy-paste")
+    kept = [s.record.id for s in before if gone not in s.record.source_ids]
+    assert [s.record.id for s in after] == kept and len(kept) < len(before)
 
 
 def test_a_rule_that_is_off_removes_nothing(fresh):
