@@ -75,7 +75,13 @@ def fetch(
 
 @app.command("convert")
 def convert(
-    folder: Annotated[Path, typer.Argument(help="A pipeline's folder: unet/, vae/ and so on.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            help="A pipeline's folder (unet/, vae/ and so on), a folder of pickled state dicts, or "
+            "one such file."
+        ),
+    ],
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -87,7 +93,7 @@ def convert(
         for made in done:
             console.text(f"{made.source} -> {made.target} ({_size(made.size)})")
         if not done:
-            console.text(f"Nothing to do: no part of {folder} has its weights as a pickle only.")
+            console.text(f"Nothing to do: nothing in {folder} has its weights as a pickle only.")
         made_of = [{"from": str(c.source), "to": str(c.target), "bytes": c.size} for c in done]
         console.result({"folder": str(folder), "converted": made_of})
 

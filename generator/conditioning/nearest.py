@@ -25,6 +25,7 @@ from generator.conditioning.imagenet import (
 )
 from generator.conditioning.names import class_words
 from generator.errors import RecipeError, WeightsError
+from generator.weights.layout import beside, refuse_pickle
 
 if TYPE_CHECKING:
     from generator.data import CropData
@@ -143,17 +144,17 @@ def open_classifier(file: Path | None) -> Any:
             f"{file or home / 'hub' / 'checkpoints'}); set conditioning.start to 'name' and type: "
             "augment train"
         )
-    if found[0].suffix in PICKLES:
-        raise WeightsError(
-            f"{found[0]} is a pickle, which can run code when it is read; convert it with: "
-            f"augment weights convert {found[0].parent}"
-        )
+    chosen = found[0]
+    if chosen.suffix in PICKLES:
+        if not beside(chosen).is_file():
+            refuse_pickle(chosen)
+        chosen = beside(chosen)
     network = resnet18(weights=None)
     try:
-        network.load_state_dict(load_file(found[0]))
+        network.load_state_dict(load_file(chosen))
     except (SafetensorError, OSError, RuntimeError) as fault:
         raise WeightsError(
-            f"{found[0]} does not hold torchvision's {_NAME} ({str(fault).splitlines()[0]}); set "
+            f"{chosen} does not hold torchvision's {_NAME} ({str(fault).splitlines()[0]}); set "
             "conditioning.start to 'name' and type: augment train"
         ) from None
     return network.eval()

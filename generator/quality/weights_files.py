@@ -7,6 +7,7 @@ import torch
 
 from generator.checkpoints import PICKLES
 from generator.errors import WeightsError
+from generator.weights.layout import beside, refuse_pickle
 
 
 def find_safetensors(
@@ -16,7 +17,8 @@ def find_safetensors(
 
     Args:
         network: such as `resnet18`.
-        weights: what the user named, a file or a folder; None if nothing.
+        weights: what the user named, a file or a folder; None if nothing. For a pickle that was
+            converted, what was made of it is taken.
         folders: where else to look, before torch's own folder (`$TORCH_HOME/hub/checkpoints`).
             A pickle that torch left there is passed over.
 
@@ -31,14 +33,12 @@ def find_safetensors(
         found = [f for place in places for f in sorted(place.glob(f"{network}*.safetensors"))]
         return found[0] if found else None
     files = [weights] if weights.is_file() else sorted(weights.glob(f"{network}*"))
+    files = [beside(f) if f.suffix in PICKLES and beside(f).is_file() else f for f in files]
     chosen = next((f for f in files if f.suffix not in PICKLES), None)
     if chosen is not None:
         return chosen
     if files:
-        raise WeightsError(
-            f"{files[0]} is a pickle, which can run code when it is read; convert it with: "
-            f"augment weights convert {files[0].parent}"
-        )
+        refuse_pickle(files[0])
     raise WeightsError(
         f"There is no {network}*.safetensors in {weights}; name a folder that holds one, or leave "
         "it out and the project's own extractor is used: augment build"

@@ -1,5 +1,6 @@
 """Pickled weights -> safetensors, without running what a pickle may hold."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,13 @@ from torch import Tensor
 from generator.checkpoints import PICKLES
 from generator.errors import WeightsError
 from generator.files import write_atomic
-from generator.weights.layout import damage, files_of, is_pointer
+from generator.weights.layout import beside, damage, files_of, is_pointer
 
+_FETCH = "get the weights from elsewhere, as safetensors: augment weights fetch RECIPE"
+_SAVE = (
+    "get them from elsewhere as a plain state dict (torch.save(network.state_dict(), FILE)), then: "
+    "augment weights convert FILE"
+)
 _MORE = "holds more than tensors, and reading that could run code, or is no pickle"
 
 
@@ -26,39 +32,72 @@ class Converted:
     size: int
 
 
-def convert(folder: Path, parts: Sequence[str] | None = None) -> list[Converted]:
-    """Make safetensors of the pickles in a pipeline's folder; the pickles stay where they are.
+def convert(source: Path, parts: Sequence[str] | None = None) -> list[Converted]:
+    """Make safetensors of pickled weights, each beside its pickle, which stays where it is.
 
     Only tensors are read (`torch.load(weights_only=True)`), and what was written is read back and
-    compared, bit by bit, before it gets its name. A part that has its safetensors is passed over.
+    compared, bit by bit, before it gets its name. What has its safetensors is passed over.
 
     Args:
-        folder: in the hub's layout, `unet/`, `vae/` and so on.
-        parts: the sub-folders to look at; None: all of them.
+        source: a pipeline's folder in the hub's layout (`unet/`, `vae/` and so on); a folder of
+            pickled state dicts, such as torch's `hub/checkpoints`; or one such file.
+        parts: the sub-folders of a pipeline to look at; None: all of them.
 
     Returns:
-        What was converted; empty if every part had its safetensors.
+        What was converted; empty if everything had its safetensors.
 
     Raises:
         WeightsError: there is nothing to convert here, or a pickle holds more than tensors.
     """
-    folder = folder.expanduser()
-    if not folder.is_dir():
-        raise WeightsError(f"{folder} is no folder; type: augment weights convert FOLDER")
-    if parts is None:
-        parts = sorted(p.name for p in folder.iterdir() if (p / "config.json").is_file())
-    if not parts:
+    source = source.expanduser()
+    if source.is_file():
+        return _convert_plain([source])
+    if not source.is_dir():
         raise WeightsError(
-            f"{folder} is no pipeline in the hub's layout (no sub-folder has a config.json); name "
-            "the folder that holds unet or transformer: augment weights convert FOLDER"
+            f"{source} is no folder and no file; type: augment weights convert FOLDER"
+        )
+    if parts is None:
+        parts = sorted(p.name for p in source.iterdir() if (p / "config.json").is_file())
+    if not parts:
+        pickles = sorted(p for p in source.iterdir() if p.suffix in PICKLES)
+        if pickles:
+            return _convert_plain(pickles)
+        raise WeightsError(
+            f"{source} is no pipeline in the hub's layout (no sub-folder has a config.json) and "
+            "holds no pickle; name the folder that holds unet or transformer, or a pickle: "
+            "augment weights convert FOLDER"
         )
     done = []
     for part in parts:
-        target, pickle = _to_do(folder, part)
+        target, pickle = _to_do(source, part)
         if pickle is not None:
-            _convert(pickle, target)
-            done.append(Converted(pickle, target, target.stat().st_size))
+            done.append(_convert(pickle, target, _FETCH))
     return done
+
+
+def _convert_plain(pickles: Sequence[Path]) -> list[Converted]:
+    """Convert state dicts that belong to no pipeline."""
+    todo: dict[Path, Path] = {}
+    for pickle in pickles:
+        if pickle.suffix not in PICKLES:
+            raise WeightsError(
+                f"{pickle} is no pickle ({', '.join(PICKLES)}); name one, or the folder that holds "
+                "it: augment weights convert FOLDER"
+            )
+        target = beside(pickle)
+        if _is_whole(target):
+            continue
+        if target in todo:
+            raise WeightsError(
+                f"{todo[target].name} and {pickle.name} would both become {target}; name the right "
+                f"one: augment weights convert {shlex.quote(str(pickle))}"
+            )
+        todo[target] = pickle
+    return [_convert(pickle, target, _SAVE) for target, pickle in todo.items()]
+
+
+def _is_whole(path: Path) -> bool:
+    return path.is_file() and damage(path) is None
 
 
 def _to_do(folder: Path, part: str) -> tuple[Path, Path | None]:
@@ -67,15 +106,14 @@ def _to_do(folder: Path, part: str) -> tuple[Path, Path | None]:
     if files.tensors is None or files.pickle is None:
         return folder, None
     target = folder / files.tensors
-    if target.is_file() and damage(target) is None:
+    if _is_whole(target):
         return target, None
     usual = [folder / files.pickle, folder / part / "pytorch_model.bin"]
     for pickle in usual:
         if pickle.is_file():
             # Parts of transformers other than the text encoder, such as a safety checker.
-            name = "model.safetensors" if pickle.name == "pytorch_model.bin" else target.name
-            target = pickle.with_name(name)
-            return target, None if target.is_file() and damage(target) is None else pickle
+            target = beside(pickle)
+            return target, None if _is_whole(target) else pickle
     others = sorted(p for p in (folder / part).iterdir() if p.suffix in PICKLES)
     if len(others) > 1:
         raise WeightsError(
@@ -86,8 +124,9 @@ def _to_do(folder: Path, part: str) -> tuple[Path, Path | None]:
     return target, others[0] if others else None
 
 
-def _convert(pickle: Path, target: Path) -> None:
-    tensors = _unshared(_read(pickle))
+def _convert(pickle: Path, target: Path, otherwise: str) -> Converted:
+    """Convert one pickle; `otherwise` is what to do where that can't be done."""
+    tensors = _unshared(_read(pickle, otherwise))
 
     def write(temporary: Path) -> None:
         # transformers refuses a file that does not say which library its tensors are of.
@@ -100,24 +139,24 @@ def _convert(pickle: Path, target: Path) -> None:
             )
 
     write_atomic(target, write)
+    return Converted(pickle, target, target.stat().st_size)
 
 
-def _read(pickle: Path) -> dict[str, Tensor]:
-    again = "get the weights from elsewhere, as safetensors: augment weights fetch RECIPE"
+def _read(pickle: Path, otherwise: str) -> dict[str, Tensor]:
     try:
         content = torch.load(pickle, map_location="cpu", weights_only=True)
     except UnpicklingError:
         reason = "is git-lfs's pointer to the weights" if is_pointer(pickle) else _MORE
-        raise WeightsError(f"{pickle} {reason}, so it is not converted; {again}") from None
+        raise WeightsError(f"{pickle} {reason}, so it is not converted; {otherwise}") from None
     except (RuntimeError, EOFError, ValueError, KeyError, OSError) as fault:
         raise WeightsError(
-            f"{pickle} can't be read ({type(fault).__name__}), so it is not converted; {again}"
+            f"{pickle} can't be read ({type(fault).__name__}), so it is not converted; {otherwise}"
         ) from None
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict) or not content or not _all_tensors(content):
         raise WeightsError(
-            f"{pickle} is no table of named tensors, so it is not converted; {again}"
+            f"{pickle} is no table of named tensors, so it is not converted; {otherwise}"
         )
     return content
 

@@ -1,8 +1,10 @@
 """The hub's folder layout: the files of each part, and whether they are whole."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from safetensors import SafetensorError, safe_open
 
@@ -79,6 +81,25 @@ def damage(path: Path) -> str | None:
     except SafetensorError as fault:
         return f"is cut off or no safetensors file ({fault})"
     return "holds no tensor" if empty else None
+
+
+def beside(pickle: Path) -> Path:
+    """The safetensors file that `generator.weights.convert` makes of a pickle, in its folder."""
+    # transformers looks for another name than that of its pickles
+    name = "model" if pickle.name == "pytorch_model.bin" else pickle.stem
+    return pickle.with_name(f"{name}.safetensors")
+
+
+def refuse_pickle(path: Path) -> NoReturn:
+    """Refuse a pickled network, and say how safetensors are made of it.
+
+    Raises:
+        WeightsError: always.
+    """
+    raise WeightsError(
+        f"{path} is a pickle, which can run code when it is read; make {beside(path).name} of it, "
+        f"which is then used, with: augment weights convert {shlex.quote(str(path))}"
+    )
 
 
 def is_pointer(path: Path) -> bool:

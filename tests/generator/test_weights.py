@@ -12,7 +12,7 @@ import huggingface_hub
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
-from helpers import tree_hashes
+from helpers import augment, tree_hashes
 from hub import into_cache, local_hub
 from safetensors.torch import load_file
 from tiny import tiny_dit, tiny_stable_diffusion
@@ -241,6 +241,44 @@ def test_among_several_pickles_of_other_names_none_is_guessed(copy):
     (copy / "unet" / "two.pt").write_bytes(b"")
     with pytest.raises(WeightsError, match="holds 2 pickles and none is called diffusion_pyt"):
         convert(copy)
+
+
+@pytest.mark.parametrize("named", ["file", "folder"])
+def test_plain_state_dicts_are_converted_one_or_a_folder_of_them(tmp_path, named):
+    state = {"fc.weight": torch.arange(6.0).reshape(2, 3), "seen": torch.tensor(3)}
+    pickle = tmp_path / "alexnet-owt.pth"
+    torch.save(state, pickle)
+    (tmp_path / "notes.txt").write_text("no weights")
+    source = pickle if named == "file" else tmp_path
+    (made,) = convert(source)
+    assert (made.source, made.target) == (pickle, tmp_path / "alexnet-owt.safetensors")
+    assert made.size == made.target.stat().st_size and pickle.is_file()
+    back = load_file(made.target)
+    assert back.keys() == state.keys() and all(torch.equal(back[k], state[k]) for k in state)
+    assert convert(source) == []
+
+
+def test_the_command_takes_one_pickled_state_dict(tmp_path):
+    torch.save({"w": torch.ones(2)}, tmp_path / "resnet18.pth")
+    code, _ = augment("weights", "convert", tmp_path / "resnet18.pth")
+    assert code == 0
+    assert load_file(tmp_path / "resnet18.safetensors")["w"].tolist() == [1, 1]
+
+
+def test_a_file_is_converted_only_if_it_is_a_pickle_of_tensors_and_no_other_has_its_name(tmp_path):
+    (tmp_path / "a.txt").write_text("no weights")
+    with pytest.raises(WeightsError, match=r"a.txt is no pickle .*augment weights convert FOLDER"):
+        convert(tmp_path / "a.txt")
+    torch.save({"w": Runs(tmp_path / "ran")}, tmp_path / "a.pt")
+    with pytest.raises(WeightsError, match=r"could run code.*a plain state dict .*convert FILE"):
+        convert(tmp_path / "a.pt")
+    assert not (tmp_path / "ran").exists()
+    assert not (tmp_path / "a.safetensors").exists()
+    torch.save({"w": torch.ones(2)}, tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match=r"a.pt and a.pth would both become .*convert .*a.pth"):
+        convert(tmp_path)
+    assert len(convert(tmp_path / "a.pth")) == 1
+    assert convert(tmp_path) == []
 
 
 def test_a_folder_that_is_no_pipeline_is_not_converted(copy, tmp_path):

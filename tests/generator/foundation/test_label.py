@@ -20,12 +20,18 @@ from generator.conditioning.imagenet import (
     synset_names,
 )
 from generator.conditioning.label import Label
-from generator.conditioning.nearest import assign, look_similarity, name_similarity
+from generator.conditioning.nearest import (
+    assign,
+    look_similarity,
+    name_similarity,
+    open_classifier,
+)
 from generator.config import CropSettings, Recipe, load_recipe
 from generator.data import CropData
 from generator.errors import RecipeError, WeightsError
 from generator.sampling import load_painter
 from generator.training import train
+from generator.weights import convert
 
 CLASSES = ("pit", "scratch")
 
@@ -206,8 +212,11 @@ def test_a_classifier_that_is_not_there_is_no_reason_to_guess(tmp_path, monkeypa
         look_similarity(None, None, 0)
     pickled = tmp_path / "resnet18.pth"
     pickled.write_bytes(b"x")
-    with pytest.raises(WeightsError, match="is a pickle"):
+    with pytest.raises(WeightsError, match=f"is a pickle.*augment weights convert {pickled}"):
         look_similarity(None, pickled, 0)
+    torch.save(resnet18(weights=None).state_dict(), pickled)
+    convert(pickled)
+    assert open_classifier(pickled) is not None
     other = tmp_path / "resnet18.safetensors"
     save_file({"fc.weight": torch.zeros(2, 2)}, other)
     with pytest.raises(WeightsError, match="does not hold torchvision's resnet18"):

@@ -1,7 +1,9 @@
 """The project's own extractor: the same weights wherever and however often it is trained; and
 downloaded ones as torchvision has them."""
 
+import shlex
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from generator.quality import own_features
 from generator.quality.features import open_extractor
 from generator.quality.own_features import open_own
 from generator.quality.windows import assign_folds
+from generator.weights import convert
 
 
 @pytest.fixture(autouse=True)
@@ -110,12 +113,31 @@ def test_what_the_user_names_is_used_or_refused(examples, classes, tmp_path):
     pickled = tmp_path / "old" / "resnet18-f37072fd.pth"
     torch.save({}, pickled)
     for weights in (pickled, pickled.parent):
-        assert refused(weights).endswith(f"augment weights convert {tmp_path / 'old'}")
+        assert refused(weights).endswith(f"augment weights convert {pickled}")
     other = tmp_path / "resnet18.safetensors"
     save_file({"weight": torch.zeros(1)}, other)
     assert f"{other} does not hold torchvision's resnet18" in refused(other)
     other.write_bytes(b"nothing")
     assert "does not hold" in refused(other)
+
+
+def test_a_pickle_is_used_after_the_command_that_its_refusal_names(
+    examples, classes, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    pickled = Path("with space") / "resnet18-f37072fd.pth"
+    pickled.parent.mkdir()
+    torch.manual_seed(0)
+    torch.save(resnet18(weights=None).state_dict(), pickled)
+    for weights in (pickled, pickled.parent):
+        with pytest.raises(WeightsError) as fault:
+            open_extractor(examples, classes, tmp_path / "own", weights=weights)
+    command = shlex.split(str(fault.value).partition("with: ")[2])
+    assert command[:-1] == ["augment", "weights", "convert"]
+    convert(Path(command[-1]))
+    for weights in (pickled, pickled.parent):
+        extractor = open_extractor(examples, classes, tmp_path / "own", weights=weights)
+        assert extractor.name == "resnet18-imagenet"
 
 
 def test_a_pickle_that_torch_left_is_passed_over(examples, classes, tmp_path):
