@@ -1,6 +1,8 @@
 """What several test files use."""
 
 import hashlib
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +21,16 @@ def augment(*arguments: str | Path) -> tuple[int, str]:
     """Run a command in this process; exit code and everything it printed."""
     result = CliRunner().invoke(app, [str(a) for a in arguments])
     return result.exit_code, result.output
+
+
+def copy_project(project: Path, folder: Path, name: str) -> Path:
+    """A copy under a name of its own, as FiftyOne asks for: a dataset belongs to one project."""
+    shutil.copytree(project, folder)
+    config = folder / "augment.yaml"
+    text, found = re.subn(r"(?m)^name: .*$", f"name: {name}", config.read_text())
+    assert found == 1
+    config.write_text(text)
+    return folder
 
 
 def tree_hashes(*folders: Path) -> dict[str, str]:

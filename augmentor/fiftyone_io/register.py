@@ -27,6 +27,7 @@ from augmentor.fiftyone_io.schema import (
     version_of,
 )
 from augmentor.items import Item, PoolSample, check_classes, real_item, synthetic_item
+from augmentor.records_io import PROJECT_FILE
 from generator.records import DefectExample
 
 BATCH = 200
@@ -36,14 +37,19 @@ Entry = DefectExample | PoolSample
 
 
 def register_real(
-    name: str, records: Sequence[DefectExample], classes: Sequence[str]
+    name: str,
+    records: Sequence[DefectExample],
+    classes: Sequence[str],
+    project: Path | None = None,
 ) -> dict[str, int]:
     """Register all real images, `reserve` included, as the FiftyOne dataset `name`.
 
-    See `register_mix` for what a second call does, what is returned and what is raised.
+    The folder of the `project` is noted with it, see `check_name`. See `register_mix` for what a
+    second call does, what is returned and what is raised.
     """
     planned = [_plan(record, classes) for record in records]
-    return _register(name, planned, classes, {"role": "real"})
+    info = {"role": "real"} | ({"project": str(project.resolve())} if project else {})
+    return _register(name, planned, classes, info)
 
 
 def register_mix(
@@ -66,7 +72,8 @@ def register_mix(
         records: real images; those of `reserve` are left out.
         samples: synthetic samples of the mix.
         classes: defect classes in label order.
-        mix_info: JSON-able; stored with the dataset under `info["augmentor"]`.
+        mix_info: JSON-able; stored with the dataset under `info["augmentor"]`. `project` in it
+            is the folder of the project that the dataset belongs to, see `check_name`.
         others: samples of the pools that are not in the mix (rejected, or more than was asked
             for), to be looked at; tagged `not-in-mix`.
 
@@ -76,7 +83,7 @@ def register_mix(
 
     Raises:
         DatabaseError: the database can't be started or died, or `name` is a dataset that
-            `augment` didn't make.
+            `augment` didn't make, or made for another project.
         SourceError, PoolError: an image or mask is gone or unreadable.
     """
     planned = [_plan(record, classes) for record in records if record.split != "reserve"]
@@ -137,6 +144,45 @@ def dataset_exists(name: str, *, start: bool = True) -> bool:
     fo = connect() if start else imported()
     with database_errors():
         return bool(fo.dataset_exists(name))
+
+
+def is_dataset_of(name: str, project: Path) -> bool:
+    """Whether FiftyOne has a dataset of this name that was registered for the project in this
+    folder.
+
+    Raises:
+        DatabaseError: the database can't be started, or died.
+    """
+    fo = connect()
+    with database_errors():
+        if not fo.dataset_exists(name):
+            return False
+        owner = _owner(fo.load_dataset(name))
+        return owner is not None and owner.resolve() == project.resolve()
+
+
+def is_free(name: str, project: Path) -> bool:
+    """Whether the project in this folder may register a dataset under this name, see
+    `check_name`."""
+    fo = connect()
+    with database_errors():
+        return not fo.dataset_exists(name) or not _obstacle(fo.load_dataset(name), project)
+
+
+def check_name(name: str, project: Path) -> None:
+    """Refuse a name whose dataset is not this project's to write into.
+
+    A dataset belongs to the project whose folder it notes, as long as that folder holds a project:
+    one that has moved takes its datasets along.
+
+    Raises:
+        DatabaseError: another project, or somebody else, has a dataset of this name; or the
+            database can't be started, or died.
+    """
+    fo = connect()
+    with database_errors():
+        if fo.dataset_exists(name) and (said := _obstacle(fo.load_dataset(name), project)):
+            raise DatabaseError(said)
 
 
 def note(name: str, **values: Any) -> None:
@@ -208,7 +254,7 @@ def _register(
 ) -> dict[str, int]:
     fo = connect()
     with database_errors():
-        dataset = _open(fo, name)
+        dataset = _open(fo, name, Path(info["project"]) if info.get("project") else None)
         declare(fo, dataset, classes, _scores(planned))
         known = _known(dataset)
         counts = _write(fo, dataset, planned, known, classes)
@@ -240,21 +286,43 @@ def _plan(
     return _Planned(entry, record.id, path, [*tags], version, details_version_of(record))
 
 
-def _open(fo: Any, name: str) -> Any:
-    """Load the dataset, or make it; refuse one that somebody else made."""
+def _open(fo: Any, name: str, project: Path | None) -> Any:
+    """Load the dataset, or make it; refuse one that somebody else made, or another project."""
     if not fo.dataset_exists(name):
         dataset = fo.Dataset(name, persistent=True)
         dataset.info["augmentor"] = {}
         dataset.save()
         return dataset
     dataset = fo.load_dataset(name)
-    if "augmentor" not in dataset.info and len(dataset):
-        raise DatabaseError(
-            f"FiftyOne has a dataset {name!r} already that `augment` did not make; choose another "
-            "name in augment.yaml, or rename the dataset in FiftyOne."
-        )
+    if said := _obstacle(dataset, project):
+        raise DatabaseError(said)
     dataset.persistent = True
     return dataset
+
+
+def _owner(dataset: Any) -> Path | None:
+    """Folder of the project that a dataset was registered for, as it was then."""
+    noted = (dataset.info.get("augmentor") or {}).get("project")
+    return Path(noted) if noted else None
+
+
+def _obstacle(dataset: Any, project: Path | None) -> str:
+    """Why a project may not write into a dataset; empty if it may."""
+    if "augmentor" not in dataset.info and len(dataset):
+        return (
+            f"FiftyOne has a dataset {dataset.name!r} already that `augment` did not make; choose "
+            "another name in augment.yaml, or rename the dataset in FiftyOne."
+        )
+    owner = _owner(dataset)
+    if project is None or owner is None or owner.resolve() == project.resolve():
+        return ""
+    if not (owner / PROJECT_FILE).is_file():
+        return ""
+    return (
+        f"FiftyOne has a dataset {dataset.name!r} already, of the project in {owner}; choose "
+        "another name: augment import SOURCE --name NAME, or, for the copy of a project, change "
+        "`name` in its augment.yaml."
+    )
 
 
 def _known(dataset: Any) -> dict[str, _Known]:

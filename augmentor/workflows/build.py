@@ -93,6 +93,7 @@ def build_dataset(project: Project, reporter: Reporter) -> Built:
     """Train and sample what is missing, filter, mix, register in FiftyOne, export.
 
     Raises:
+        DatabaseError: another project has this one's name in FiftyOne.
         DecisionError: the log of decisions is damaged, or names a class that doesn't exist.
         LeakError: a sample's sources touch val, test or reserve.
         RatioError: the ratio is out of range or can't be related to anything.
@@ -111,6 +112,8 @@ def build_dataset(project: Project, reporter: Reporter) -> Built:
         f"Train split: {sum(plan.available.values())} defect and {plan.clean} clean images; ratio "
         f"{plan.ratio:g} asks for {plan.synthetic} synthetic ones of {', '.join(project.shares)}"
     )
+    # before the long part, and before another project's tags are taken for decisions
+    fiftyone_io.check_name(project.mixed_name, project.folder)
     standing = hand_decisions(project)
     pools, fingerprints = fill_pools(
         project,
@@ -160,7 +163,8 @@ def write_dataset(
     check_sources(mix.samples, records)
     summary = _summary(project, mix, pools, standing, records)
     stamp = project.dataset / STAMP
-    if _done(stamp, key) and fiftyone_io.dataset_exists(project.mixed_name):
+    fiftyone_io.check_name(project.mixed_name, project.folder)
+    if _done(stamp, key) and fiftyone_io.is_dataset_of(project.mixed_name, project.folder):
         return Built(project.dataset, {**summary, "unchanged": True})
     with spent(project, "write the dataset"):
         _write(project, records, mix, summary, reporter)
@@ -237,7 +241,7 @@ def _register(
         mixed_records(records, mix.plan),
         pool_samples(project, mix.samples),
         project.config.classes,
-        {**summary, "project": str(project.folder)},
+        {**summary, "project": str(project.folder.resolve())},
         pool_samples(project, rest),
     )
 

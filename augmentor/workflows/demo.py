@@ -1,17 +1,28 @@
 """The whole way on the built-in sample dataset, with settings short enough to watch."""
 
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 
+from augmentor import fiftyone_io
 from augmentor.sample_data import write_sample_dataset
 from augmentor.workflows.build import Built, build_dataset
 from augmentor.workflows.evaluate import Evaluated, evaluate_project
 from augmentor.workflows.importing import Imported, import_project
-from augmentor.workflows.project import Project, SourceConfig, SplitConfig, save_project
+from augmentor.workflows.project import (
+    FILE_NAME,
+    Project,
+    SourceConfig,
+    SplitConfig,
+    mixed_name,
+    open_project,
+    save_project,
+)
 from augmentor.workflows.reporting import Reporter
 from downstream.config import ExperimentConfig
 from generator.planner_settings import PlannerSettings
 
+NAME = "sample"
 RECIPE = "compact-quick"
 SHOTS = 12
 EVALUATION = ExperimentConfig(
@@ -46,9 +57,10 @@ def walk(folder: Path, seed: int, reporter: Reporter) -> Walked:
     reporter.say(f"1 of 4  sample dataset   (augment demo {photos})")
     counts = write_sample_dataset(photos, seed=seed)
 
-    reporter.say("2 of 4  import   (augment import photos --name sample --shots 12)")
+    name = _name_of(home)
+    reporter.say(f"2 of 4  import   (augment import photos --name {name} --shots {SHOTS})")
     source = SourceConfig(path=photos)
-    imported = import_project("sample", source, SplitConfig(shots=SHOTS), home, reporter)
+    imported = import_project(name, source, SplitConfig(shots=SHOTS), home, reporter)
 
     project = _with_short_settings(imported.project)
     reporter.say("3 of 4  build   (augment build --ratio 0.5)")
@@ -56,6 +68,18 @@ def walk(folder: Path, seed: int, reporter: Reporter) -> Walked:
 
     reporter.say("4 of 4  evaluate   (augment evaluate)")
     return Walked(counts, imported, built, evaluate_project(project, reporter))
+
+
+def _name_of(home: Path) -> str:
+    """The demo's own name, or `sample`, numbered where another demo has that in FiftyOne."""
+    if (home / FILE_NAME).is_file():
+        return open_project(home).config.name
+    numbered = (f"{NAME}-{number}" for number in count(2))
+    return next(name for name in chain([NAME], numbered) if _is_free(name, home))
+
+
+def _is_free(name: str, home: Path) -> bool:
+    return all(fiftyone_io.is_free(one, home) for one in (name, mixed_name(name)))
 
 
 def _with_short_settings(project: Project) -> Project:

@@ -17,6 +17,7 @@ from augmentor.workflows.project import (
     SourceConfig,
     SplitConfig,
     edit_project,
+    mixed_name,
     open_project,
     save_project,
 )
@@ -49,12 +50,15 @@ def import_project(
     Raises:
         SourceError: the folder can't be read as asked, or holds bad files and `on_bad` is `error`.
         ProjectError: `folder` is already another project.
+        DatabaseError: another project has the name's datasets in FiftyOne.
     """
     absolute = {"path": source.path.expanduser().resolve()}
     if source.roi is not None:
         absolute["roi"] = source.roi.expanduser().resolve()
     source = source.model_copy(update=absolute)
     _refuse_another(folder, name, source, split)
+    for dataset in (name, mixed_name(name)):
+        fiftyone_io.check_name(dataset, folder)
     outcome = import_source(
         source.path,
         folder / "data",
@@ -119,9 +123,10 @@ def _register(project: Project, outcome: ImportOutcome, reporter: Reporter) -> N
         "dataset": project.config.name,
         "records": sha256_of([r.model_dump(mode="json") for r in outcome.records]),
     }
-    dataset_exists = fiftyone_io.dataset_exists(project.config.name)
-    if dataset_exists and stamp.is_file() and json.loads(stamp.read_text()) == key:
+    name = project.config.name
+    done = stamp.is_file() and json.loads(stamp.read_text()) == key
+    if done and fiftyone_io.is_dataset_of(name, project.folder):
         return
-    reporter.say(f"Registering {len(outcome.records)} images in FiftyOne ({project.config.name})")
-    fiftyone_io.register_real(project.config.name, outcome.records, project.config.classes)
+    reporter.say(f"Registering {len(outcome.records)} images in FiftyOne ({name})")
+    fiftyone_io.register_real(name, outcome.records, project.config.classes, project.folder)
     write_json(stamp, key)

@@ -112,6 +112,11 @@ class ProjectConfig(StrictModel):
         return content
 
 
+def mixed_name(name: str) -> str:
+    """Name in FiftyOne of the mixed dataset of a project called `name`."""
+    return f"{name}-mixed"
+
+
 @dataclass(frozen=True)
 class Project:
     """An opened project: its folder and what its augment.yaml says."""
@@ -147,7 +152,7 @@ class Project:
     @property
     def mixed_name(self) -> str:
         """Name of the mixed dataset in FiftyOne (the real one has the project's name)."""
-        return f"{self.config.name}-mixed"
+        return mixed_name(self.config.name)
 
     @property
     def recipes(self) -> Path:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers import augment
+from helpers import augment, copy_project
 
 from augmentor.sample_data import write_sample_dataset
 from augmentor.workflows.generators import training_examples
@@ -40,7 +40,6 @@ def project(imported: Path) -> Callable[[], Path]:
     def fresh() -> Path:
         folder = imported.parent / "working"
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(imported, folder)
-        return folder
+        return copy_project(imported, folder, "working")
 
     return fresh

@@ -1,12 +1,11 @@
 """Arms by name: what each trains on, and that every one is compared on the same terms."""
 
 import json
-import shutil
 from collections import Counter
 from dataclasses import replace
 
 import pytest
-from helpers import augment
+from helpers import augment, copy_project
 
 from augmentor.cli.errors import EXIT_PROJECT, EXIT_USAGE
 from augmentor.errors import LeakError, ProjectError
@@ -25,7 +24,7 @@ SHOTS, CLASSES = 4, 5  # of the project that conftest.py imports
 @pytest.fixture(scope="module")
 def built(imported, tmp_path_factory):
     folder = tmp_path_factory.mktemp("arms") / "project"
-    shutil.copytree(imported, folder)
+    copy_project(imported, folder, "arms")
     code, output = augment(
         *("build", "--ratio", "0.5", "--generator", "copy-paste=0.5,poisson-paste=0.5"),
         *("--project", folder),

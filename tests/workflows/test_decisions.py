@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 import yaml
-from helpers import augment
+from helpers import augment, copy_project
 
 from augmentor.cli.errors import EXIT_DATA
 from augmentor.decisions import LOG, read_decisions
@@ -39,7 +39,7 @@ def run(*arguments):
 def built(imported, tmp_path_factory):
     """Built once; each test works on a copy under the same name in FiftyOne."""
     folder = tmp_path_factory.mktemp("decided") / "project"
-    shutil.copytree(imported, folder)
+    copy_project(imported, folder, "decided")
     run(*BUILD, "--project", folder)
     return folder
 
@@ -52,8 +52,8 @@ def fresh(built, tmp_path):
     folder = tmp_path / "project"
     shutil.copytree(built, folder)
     (folder / "dataset" / "build.json").unlink()
-    if fo.dataset_exists("spine-mixed"):
-        fo.delete_dataset("spine-mixed")
+    if fo.dataset_exists("decided-mixed"):
+        fo.delete_dataset("decided-mixed")
     return folder
 
 
@@ -173,7 +173,7 @@ def test_the_apps_own_tag_is_taken_over_into_the_log(fresh):
 
     here = ("--project", fresh)
     run(*BUILD, *here)
-    dataset = fo.load_dataset("spine-mixed")
+    dataset = fo.load_dataset("decided-mixed")
     gone = sorted(mixed(fresh))[0]
     sample = dataset.match({"augment_id": gone}).first()
     sample.tags.append("rejected")
@@ -186,7 +186,7 @@ def test_the_apps_own_tag_is_taken_over_into_the_log(fresh):
     run(*BUILD, *here)
     assert len(read_decisions(fresh)) == 1
     # and a database that is lost takes nothing back
-    fo.delete_dataset("spine-mixed")
+    fo.delete_dataset("decided-mixed")
     run(*BUILD, *here)
     assert len(read_decisions(fresh)) == 1
     assert gone not in mixed(fresh)
@@ -198,7 +198,7 @@ def test_a_tag_that_was_taken_over_and_taken_back_stays_away(fresh, tmp_path):
     here = ("--project", fresh)
     run(*BUILD, *here)
     gone = sorted(mixed(fresh))[0]
-    sample = fo.load_dataset("spine-mixed").match({"augment_id": gone}).first()
+    sample = fo.load_dataset("decided-mixed").match({"augment_id": gone}).first()
     sample.tags.append("rejected")
     sample.save()
     run("decisions", "export", tmp_path / "d.jsonl", *here)
@@ -215,7 +215,7 @@ def test_taking_the_tag_away_takes_the_decision_back(fresh):
     gone = sorted(mixed(fresh))[0]
     run("decisions", "add", "reject", gone, *here)
     run(*BUILD, *here)
-    sample = fo.load_dataset("spine-mixed").match({"augment_id": gone}).first()
+    sample = fo.load_dataset("decided-mixed").match({"augment_id": gone}).first()
     assert "rejected" in sample.tags
     sample.tags.remove("rejected")
     sample.save()
@@ -226,7 +226,7 @@ def test_taking_the_tag_away_takes_the_decision_back(fresh):
 
 def test_decisions_travel_to_another_machine(fresh, built, tmp_path):
     here, there = ("--project", fresh), tmp_path / "there"
-    shutil.copytree(built, there)
+    copy_project(built, there, "there")
     gone = sorted(mixed(fresh))[:2]
     code, output = augment("decisions", "export", tmp_path / "d.jsonl", *here)
     assert code == EXIT_DATA

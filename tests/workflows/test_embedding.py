@@ -1,8 +1,6 @@
 """What the App sorts by, maps and pairs up, from a real build."""
 
-import shutil
-
-from helpers import augment
+from helpers import augment, copy_project
 
 from augmentor.fiftyone_io import connect
 from augmentor.workflows.embedding import embed_dataset
@@ -11,7 +9,7 @@ from augmentor.workflows.reporting import Silent
 
 
 def test_a_built_dataset_is_embedded_once_by_the_extractor_of_its_scores(imported, tmp_path):
-    folder = shutil.copytree(imported, tmp_path / "project")
+    folder = copy_project(imported, tmp_path / "project", "embedded")
     code, output = augment(
         "build", "--ratio", "0.5", "--generator", "copy-paste", "--project", folder
     )

@@ -5,12 +5,11 @@ shown is that each recipe goes the whole way on real input.
 """
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 import yaml
-from helpers import augment
+from helpers import augment, copy_project
 from tiny import tiny_dit, tiny_inpainting, tiny_stable_diffusion
 
 from generator.config import load_recipe, recipe_names
@@ -101,6 +100,6 @@ def tiles(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("name", [n for n in recipe_names() if n != "compact-quick"])
 def test_every_recipe_builds_a_mix_of_magnetic_tiles(name, tiles, tmp_path):
     folder = tiles.parent / name
-    shutil.copytree(tiles, folder)
+    copy_project(tiles, folder, name)
     summary = walk(name, folder, tmp_path)
     print(f"{name}: {summary['counts']}")

@@ -1,13 +1,18 @@
 """What an import does where there is a project already, and what it refuses at once."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from augmentor.fiftyone_io import connect
+from augmentor.errors import DatabaseError
+from augmentor.fiftyone_io import connect, is_dataset_of, register_mix
 from augmentor.records_io import load_records
+from augmentor.workflows import demo
+from augmentor.workflows.build import build_dataset
 from augmentor.workflows.importing import Imported, import_project
 from augmentor.workflows.project import SourceConfig, SplitConfig, open_project
 from augmentor.workflows.reporting import Silent
@@ -53,3 +58,33 @@ def test_a_new_class_comes_after_the_known_ones(photos):
     assert {r.label for r in load_records(project.data)} == {"hole", "pit", "dent", "good"}
     assert connect().load_dataset("grown").default_classes == ["hole", "pit", "dent"]
     assert imported(photos, "grown").outcome.already_done
+
+
+def test_two_projects_of_one_name_keep_their_datasets_apart(photos, tmp_path):
+    first = imported(photos, "twice", tmp_path / "a").project
+    with pytest.raises(DatabaseError, match=r"of the project in \S+/a; .*--name NAME"):
+        imported(photos, "twice", tmp_path / "b")
+    assert not (tmp_path / "b").exists(), "refused before anything is written"
+    with pytest.raises(DatabaseError, match="'twice-mixed'"):
+        register_mix("twice-mixed", [], [], ("pit",), {"project": str(first.folder)})
+        build_dataset(
+            replace(first, folder=shutil.copytree(first.folder, tmp_path / "c")), Silent()
+        )
+    assert not (tmp_path / "c" / "pool").exists()
+
+
+def test_a_moved_project_takes_its_dataset_over(photos, tmp_path):
+    imported(photos, "mover", tmp_path / "before")
+    (tmp_path / "before").rename(tmp_path / "after")
+    assert not is_dataset_of("mover", tmp_path / "after")
+    assert imported(photos, "mover", tmp_path / "after").outcome.already_done
+    assert is_dataset_of("mover", tmp_path / "after")
+
+
+def test_a_second_demo_has_a_name_of_its_own(photos, tmp_path):
+    names = []
+    for place in ("one", "two", "three", "two"):
+        home = tmp_path / place / "project"
+        name = demo._name_of(home)
+        names.append(imported(photos, name, home).project.config.name)
+    assert names == ["sample", "sample-2", "sample-3", "sample-2"]

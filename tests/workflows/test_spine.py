@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import yaml
-from helpers import augment, tree_hashes
+from helpers import augment, copy_project, tree_hashes
 from PIL import Image
 
 from augmentor.cli.errors import EXIT_DATA, EXIT_LEAK, EXIT_PROJECT, EXIT_SHORT
@@ -21,10 +21,8 @@ def manifest(folder):
 @pytest.fixture(scope="module")
 def built(imported, tmp_path_factory):
     """A project built once with copy-paste; tests only read it."""
-    import shutil
-
     folder = tmp_path_factory.mktemp("built") / "project"
-    shutil.copytree(imported, folder)
+    copy_project(imported, folder, "spine-built")
     code, output = augment(
         "build", "--ratio", "0.5", "--generator", "copy-paste", "--project", folder, "--json"
     )
