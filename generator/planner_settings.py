@@ -43,9 +43,19 @@ class PlannerSettings(StrictModel):
         6, ge=4, le=64, description="least distance to defects that are already there, pixels"
     )
     crop_factor: float = Field(
-        1.4, ge=1, le=4, description="side of the painted window by the defect's longer side"
+        1.4,
+        ge=1,
+        le=4,
+        description="side of the painted window by the defect's longer side; counts for baselines "
+        "alone, as a recipe brings its own (crops.factor)",
     )
-    least_px: int = Field(64, ge=16, le=1024, description="least side of that window, pixels")
+    least_px: int = Field(
+        64,
+        ge=16,
+        le=1024,
+        description="least side of that window, pixels; counts for baselines alone, as a recipe "
+        "brings its own (crops.least_px)",
+    )
     own_share: float = Field(
         0.0,
         ge=0,
