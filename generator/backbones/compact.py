@@ -37,8 +37,15 @@ class CompactBackbone(nn.Module):
 
     @staticmethod
     def refuse(recipe: Recipe) -> str | None:
-        """The canvas must divide, and so must the groups."""
+        """The canvas must divide, and so must the groups; and nothing is asked for in vain."""
         settings: Any = recipe.backbone
+        for key, asked in (
+            ("training.compile", recipe.training.compile),
+            ("training.gradient_checkpointing", recipe.training.gradient_checkpointing),
+            ("sampling.compile", recipe.sampling.compile),
+        ):
+            if asked:
+                return f"backbone compact would ignore {key}; set it to false"
         step = settings.patch * 2 ** (len(settings.channels) - 1)
         for key in ("size_px", "whole_image_px"):
             side = getattr(recipe.crops, key)

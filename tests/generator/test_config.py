@@ -88,6 +88,18 @@ def test_bounds_name_the_key_and_the_value(tmp_path):
             ),
             "needs clean crops",
         ),
+        (
+            lambda c: c["training"].update(compile=True),
+            "compact would ignore training.compile; set it to false",
+        ),
+        (
+            lambda c: c["training"].update(gradient_checkpointing=True),
+            "compact would ignore training.gradient_checkpointing; set it to false",
+        ),
+        (
+            lambda c: c["sampling"].update(compile=True),
+            "compact would ignore sampling.compile; set it to false",
+        ),
     ],
 )
 def test_impossible_combinations_are_refused_with_the_reason(tmp_path, change, reason):
