@@ -88,7 +88,7 @@ def fetch_weights(recipe: str, into: Path | None, reporter: Reporter) -> Weights
 
 
 def convert_weights(folder: Path) -> list[Converted]:
-    """Make safetensors of the pickles in a pipeline's folder; see `generator.weights.convert`."""
+    """Make safetensors of the pickles in a folder, or of one; see `generator.weights.convert`."""
     return convert(folder)
 
 
