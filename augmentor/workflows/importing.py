@@ -10,6 +10,8 @@ from typing import Any
 from augmentor import fiftyone_io
 from augmentor.errors import ProjectError
 from augmentor.importers import ImportOutcome, import_source
+from augmentor.importers.scan import Tree
+from augmentor.records_io import RECORDS, load_records
 from augmentor.workflows.project import (
     FILE_NAME,
     Project,
@@ -22,7 +24,7 @@ from augmentor.workflows.project import (
     save_project,
 )
 from augmentor.workflows.reporting import Reporter
-from generator.files import sha256_of, write_json
+from generator.files import sha256_of, sha256_of_file, write_json
 from generator.records import DefectExample
 
 
@@ -45,7 +47,8 @@ def import_project(
 
     Run again with the same arguments it changes nothing, or takes in what is new among the
     photographs; new classes come after the known ones. With other arguments on the same folder it
-    is refused, since everything made so far rests on the first split.
+    is refused, since everything made so far rests on the first split; but photographs that have
+    moved may be imported from where they are now.
 
     Raises:
         SourceError: the folder can't be read as asked, or holds bad files and `on_bad` is `error`.
@@ -75,7 +78,7 @@ def import_project(
         on_progress=lambda done, total: reporter.progress("Reading images", done, total),
     )
     if (folder / FILE_NAME).is_file():
-        project = _with_new_classes(open_project(folder), outcome, reporter)
+        project = _brought_up_to_date(open_project(folder), source, outcome, reporter)
     else:
         project = save_project(
             folder,
@@ -97,7 +100,9 @@ def _refuse_another(folder: Path, name: str, source: SourceConfig, split: SplitC
     if not (folder / FILE_NAME).is_file():
         return
     config = open_project(folder).config
-    if (config.name, config.source, config.split) != (name, source, split):
+    elsewhere = config.source.model_copy(update={"path": source.path, "roi": source.roi})
+    same = (config.name, elsewhere, config.split) == (name, source, split)
+    if not same or not _shares_images(folder / "data", config.source, source):
         raise ProjectError(
             f"{folder} is already a project made with other arguments, and what was trained there "
             "rests on its split; import into another folder: augment import SOURCE --name NAME "
@@ -105,15 +110,32 @@ def _refuse_another(folder: Path, name: str, source: SourceConfig, split: SplitC
         )
 
 
-def _with_new_classes(project: Project, outcome: ImportOutcome, reporter: Reporter) -> Project:
-    """The project with classes that its photographs did not show before, after those it has: the
-    order is that of every label written so far."""
-    known = project.config.classes
-    new = [name for name in outcome.classes if name not in known]
-    if not new:
-        return project
-    reporter.say(f"New in {FILE_NAME}: {', '.join(new)}")
-    return edit_project(project, {"classes": [*known, *new]})
+def _shares_images(data: Path, before: SourceConfig, now: SourceConfig) -> bool:
+    """Whether the photographs are those of the project, if they lie elsewhere than before: one
+    that it knows by its content is enough, for some may be new."""
+    if before.path == now.path or not (data / RECORDS).is_file():
+        return True
+    known = {record.sha256 for record in load_records(data, verify=False)}
+    return any(sha256_of_file(path) in known for path in Tree(now.path, data).images)
+
+
+def _brought_up_to_date(
+    project: Project, source: SourceConfig, outcome: ImportOutcome, reporter: Reporter
+) -> Project:
+    """The project with where its photographs lie now, and with classes that they did not show
+    before, after those it has: the order is that of every label written so far."""
+    before, known = project.config.source, project.config.classes
+    values: dict[str, Any] = {
+        f"source.{key}": None if path is None else str(path)
+        for key, path in (("path", source.path), ("roi", source.roi))
+        if path != getattr(before, key)
+    }
+    if values:
+        reporter.say(f"Now in {FILE_NAME}: the photographs are in {source.path}")
+    if new := [name for name in outcome.classes if name not in known]:
+        reporter.say(f"New in {FILE_NAME}: {', '.join(new)}")
+        values["classes"] = [*known, *new]
+    return edit_project(project, values) if values else project
 
 
 def _register(project: Project, outcome: ImportOutcome, reporter: Reporter) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from augmentor.errors import DatabaseError
+from augmentor.errors import DatabaseError, ProjectError
 from augmentor.fiftyone_io import connect, is_dataset_of, register_mix
 from augmentor.records_io import load_records
 from augmentor.workflows import demo
@@ -88,3 +88,27 @@ def test_a_second_demo_has_a_name_of_its_own(photos, tmp_path):
         name = demo._name_of(home)
         names.append(imported(photos, name, home).project.config.name)
     assert names == ["sample", "sample-2", "sample-3", "sample-2"]
+
+
+def test_photographs_that_moved_are_imported_from_where_they_are_now(photos, tmp_path):
+    project = imported(photos, "elsewhere").project
+    before = {r.id: r.split for r in load_records(project.data)}
+    there = photos.rename(tmp_path / "archive")
+    again = imported(there, "elsewhere", project.folder).project
+    assert again.config.source.path == there == open_project(project.folder).config.source.path
+    records = load_records(project.data)
+    assert {r.id: r.split for r in records} == before
+    assert all(r.source_path.is_relative_to(there) for r in records)
+    roi = tmp_path / "roi.png"
+    Image.fromarray(np.full((H, W), 255, np.uint8)).save(roi)
+    again = imported(there, "elsewhere", project.folder, roi=roi).project
+    assert again.config.source.roi == roi
+
+
+def test_other_photographs_are_not_taken_for_those_that_moved(photos, tmp_path):
+    project = imported(photos, "others").project
+    add_class(tmp_path / "new", "dent")
+    before = project.data.joinpath("records.jsonl").read_bytes()
+    with pytest.raises(ProjectError, match="already a project made with other arguments"):
+        imported(tmp_path / "new", "others", project.folder)
+    assert project.data.joinpath("records.jsonl").read_bytes() == before
