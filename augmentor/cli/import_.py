@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -84,9 +84,13 @@ def import_(
 ) -> None:
     """Read a real folder, check every file, split it once, register it in FiftyOne."""
     with command(json, debug) as console:
+        from augmentor.errors import ProjectError
         from augmentor.workflows.importing import import_project
         from augmentor.workflows.project import SourceConfig, SplitConfig
+        from generator.config import parse
 
+        split: dict[str, Any] = {"protocol": protocol.value, "seed": seed, "val": val, "test": test}
+        split |= {"shots": shots, "group_by": group_by}
         folder = (project or Path(name)).resolve()
         imported = import_project(
             name,
@@ -97,14 +101,7 @@ def import_(
                 mask_threshold=mask_threshold,
                 roi=roi,
             ),
-            SplitConfig(
-                protocol=protocol.value,
-                seed=seed,
-                val=val,
-                test=test,
-                shots=shots,
-                group_by=group_by,
-            ),
+            parse(split, SplitConfig, "augment import", ProjectError),
             folder,
             console,
         )

@@ -21,7 +21,7 @@ from augmentor.importers.mvtec import OWN_SPLIT
 from augmentor.importers.read import Progress, Reading, read_all
 from augmentor.importers.report import build_report, refusal, report_done
 from augmentor.importers.roi import check_roi, with_roi
-from augmentor.importers.scan import Tree
+from augmentor.importers.scan import Tree, misnamed, printable, without_good
 from augmentor.importers.similar import (
     GROUP_BY_SIMILAR,
     MOST_COMPARED,
@@ -119,6 +119,8 @@ def import_source(
     if not 0 <= mask_threshold <= 254:
         raise SourceError(f"--mask-threshold must be from 0 to 254, got {mask_threshold}.")
     assign([], seed=seed, val=val, test=test, shots=shots)  # refuse bad shares before the long part
+    if printable(source.absolute()) != str(source.absolute()):
+        raise SourceError(f"The name of {printable(source)} is no UTF-8; rename the folder.")
     tree = Tree(source, data_dir)
     _refuse_mixed(tree, data_dir)
     settings: dict[str, Any] = {
@@ -138,7 +140,8 @@ def import_source(
         with contextlib.suppress(ProjectError):
             return _outcome(load_records(data_dir), done, already_done=True)
     name, module, reason = choose(tree, layout)
-    scan = module.scan(tree)
+    scan = without_good(module.scan(tree))
+    scan.bad += misnamed(tree)
     if tree.projects:
         names = ", ".join(tree.name(folder) for folder in tree.projects)
         scan.notes.append(f"Not read, since `augment` projects lie there: {names}.")
@@ -190,6 +193,7 @@ def _pattern(group_by: str | None) -> re.Pattern[str] | None:
 def _fingerprint(tree: Tree, settings: Mapping[str, Any]) -> str:
     """Hash of everything that an import follows from: file list with sizes and times, settings."""
     files = [[tree.name(path), *file_facts(path).values()] for path in tree.files]
+    files += [[tree.name(path), *file_facts(path).values()] for path in tree.misnamed]
     return sha256_of([VERSION, str(tree.root), files, dict(settings)])
 
 

@@ -8,7 +8,7 @@ bad with its reason, or counted among the others.
 import os
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ BAD_KINDS = {
     "bad_label": "label that can't be read or lies outside its image",
     "conflict": "identical image with conflicting labels",
     "no_class": "image outside the class folders",
+    "bad_name": "image whose name is no UTF-8",
 }
 """Kinds of bad input, as counted in the import report, and what each is called."""
 
@@ -94,7 +95,9 @@ class Tree:
 
     Attributes:
         root: the folder, absolute.
-        files: all visible files, sorted by their path.
+        files: all visible files, sorted by their path; without those whose name is no UTF-8, which
+            nothing that is written about them could hold.
+        misnamed: those of them that are images.
         images: those of them with an image's suffix.
         projects: folders in it that are projects of ours; they are not looked into, since their
             pictures are made from other ones.
@@ -111,9 +114,12 @@ class Tree:
         self.cache: dict[Path, Any] = {}
         self.projects: list[Path] = []
         walk = _walk(self.root, self.projects, data_dir)
-        self.files = sorted(walk, key=lambda path: path.as_posix())
+        found = sorted(walk, key=lambda path: path.as_posix())
+        self.files = [path for path in found if printable(path) == str(path)]
+        named = set(self.files)
+        self.misnamed = [p for p in found if p not in named and p.suffix.lower() in IMAGE_SUFFIXES]
         self.images = [p for p in self.files if p.suffix.lower() in IMAGE_SUFFIXES]
-        if not self.images:
+        if not self.images and not self.misnamed:
             what = "holds no files" if not self.files else "holds no images"
             raise SourceError(
                 f"{root} {what} ({', '.join(sorted(IMAGE_SUFFIXES))} are read); check the path "
@@ -126,9 +132,7 @@ class Tree:
 
     def name(self, path: Path) -> str:
         """A file's path below the root, for sentences and reports."""
-        return (
-            path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
-        )
+        return printable(path.relative_to(self.root) if path.is_relative_to(self.root) else path)
 
     def with_suffix(self, *suffixes: str) -> list[Path]:
         """Files with one of the suffixes."""
@@ -159,6 +163,37 @@ def _walk(root: Path, projects: list[Path], data_dir: Path | None) -> Iterable[P
 
 def _hidden(name: str) -> bool:
     return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
+
+
+def printable(path: Path) -> str:
+    """A path as text, with a mark in the place of each byte of it that is no UTF-8."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
+def misnamed(tree: Tree) -> list[Bad]:
+    """Images that can't be used for their names, of whatever layout."""
+    reason = "its name, or a folder's, is no UTF-8; rename it"
+    return [Bad(path, "bad_name", reason) for path in tree.misnamed]
+
+
+def without_good(scan: Scan) -> Scan:
+    """The scan without the shapes of classes that mean `good` (names.py), which tools for labelling
+    put around parts that are in order: what is in order has no place. Counted in a note."""
+    dropped: Counter[str] = Counter()
+    found = []
+    for item in scan.found:
+        good = [shape for shape in item.shapes or () if is_good(shape.class_name)]
+        dropped.update(shape.class_name for shape in good)
+        if good and item.shapes:
+            shapes = tuple(shape for shape in item.shapes if shape not in good)
+            item = replace(item, shapes=shapes)
+        found.append(item)
+    if not dropped:
+        return scan
+    names = ", ".join(f"{n} of {name!r}" for name, n in sorted(dropped.items()))
+    note = f"Boxes of classes that mean 'no defect' were left out: {names}."
+    classes = scan.classes and tuple(name for name in scan.classes if not is_good(name))
+    return replace(scan, found=found, notes=[*scan.notes, note], classes=classes)
 
 
 def unlabelled(tree: Tree, image: Path) -> Found | Bad:

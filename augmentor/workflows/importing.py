@@ -1,6 +1,7 @@
 """Import: a folder of real photographs becomes a project."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from augmentor.importers.scan import Tree
 from augmentor.records_io import RECORDS, load_records
 from augmentor.workflows.project import (
     FILE_NAME,
+    NAME_PATTERN,
     Project,
     ProjectConfig,
     SourceConfig,
@@ -52,9 +54,10 @@ def import_project(
 
     Raises:
         SourceError: the folder can't be read as asked, or holds bad files and `on_bad` is `error`.
-        ProjectError: `folder` is already another project.
+        ProjectError: `folder` is already another project, or `name` can't be one's name.
         DatabaseError: another project has the name's datasets in FiftyOne.
     """
+    _check_name(name)
     absolute = {"path": source.path.expanduser().resolve()}
     if source.roi is not None:
         absolute["roi"] = source.roi.expanduser().resolve()
@@ -94,6 +97,16 @@ def count_splits(records: Iterable[DefectExample]) -> dict[str, Counter[str]]:
     for record in sorted(records, key=lambda r: (r.is_clean, r.label)):
         counts.setdefault(record.label, Counter())[str(record.split)] += 1
     return counts
+
+
+def _check_name(name: str) -> None:
+    """Refuse before anything is read what augment.yaml would refuse after it."""
+    if not re.fullmatch(NAME_PATTERN, name):
+        near = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("._-") or "tiles"
+        raise ProjectError(
+            f"--name {name!r} can't be a project's name, which is made of the letters a to z, "
+            f"digits, '.', '_' and '-', and begins with a letter or digit; try --name {near}"
+        )
 
 
 def _refuse_another(folder: Path, name: str, source: SourceConfig, split: SplitConfig) -> None:

@@ -20,6 +20,8 @@ from generator.planner_settings import PlannerSettings
 
 FILE_NAME = PROJECT_FILE
 
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
 _HEADER = """\
 # Written by `augment import`; edit it, every key is checked. Only what differs from the defaults
 # stands here: docs/configuration.md names the rest.
@@ -88,9 +90,7 @@ class MixConfig(StrictModel):
 class ProjectConfig(StrictModel):
     """Everything in augment.yaml."""
 
-    name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="also of the FiftyOne datasets"
-    )
+    name: str = Field(pattern=NAME_PATTERN, description="also of the FiftyOne datasets")
     classes: tuple[str, ...] = Field(min_length=1, description="defect classes in label order")
     source: SourceConfig
     split: SplitConfig = SplitConfig()

@@ -357,3 +357,32 @@ def test_a_project_among_the_photographs_is_no_photograph(source: Path) -> None:
 def test_the_project_cannot_be_the_folder_of_the_photographs(source: Path, place: str) -> None:
     with pytest.raises(SourceError, match=r"give the project a folder of its own: .*--project"):
         import_source(source, source / place / "data")
+
+
+def test_a_name_that_is_no_utf8_is_a_bad_file(source: Path) -> None:
+    for suffix in (".jpg", ".png"):
+        old = (source / "pit/pit0").with_suffix(suffix)
+        old.rename(source / "pit" / os.fsdecode(b"l\xf6cher0" + suffix.encode()))
+    with pytest.raises(SourceError, match="2 x image whose name is no UTF-8"):
+        run(source)
+    assert set(bad_of(source).values()) == {"bad_name"} and len(bad_of(source)) == 2
+    outcome = run(source, on_bad="skip")
+    assert len(outcome.records) == 14 and outcome.report["bad_counts"] == {"bad_name": 2}
+    assert run(source, on_bad="skip").already_done
+
+
+def test_boxes_of_a_class_that_means_no_defect_are_left_out_and_counted(tmp_path: Path) -> None:
+    for k in range(6):
+        save(tmp_path / f"in/images/{k}.png", picture(k))
+        lines = ["0 0.5 0.5 0.3 0.3", "1 0.5 0.5 0.4 0.3"][k % 2 :]
+        (tmp_path / "in/labels").mkdir(exist_ok=True)
+        (tmp_path / f"in/labels/{k}.txt").write_text("\n".join(lines) + "\n")
+    for names in ("[NG, OK]", "[bad, good]"):
+        (tmp_path / "in/data.yaml").write_text(f"names: {names}\n")
+        outcome = run(tmp_path / "in")
+        (kept,) = outcome.classes
+        assert kept == names[1:].split(",")[0]
+        assert outcome.report["images"] == {kept: 3, "good": 3}
+        assert outcome.report["instances"] == {kept: 3}
+        good = names.split(" ")[1][:-1]
+        assert any(f"left out: 6 of '{good}'" in note for note in outcome.report["notes"])

@@ -103,6 +103,21 @@ def test_a_missing_source_is_one_sentence(tmp_path):
     assert not (tmp_path / "p" / "augment.yaml").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--name", "my tiles"), "try --name my-tiles"),
+        (("--name", "x", "--val", "0"), "augment import: val: Input should be greater than 0"),
+    ],
+)
+def test_what_augment_yaml_would_refuse_is_refused_before_the_import(tmp_path, options, words):
+    (tmp_path / "in").mkdir()
+    code, output = run("import", str(tmp_path / "in"), *options, "--project", str(tmp_path / "p"))
+    assert code == EXIT_PROJECT
+    assert words in " ".join(output.split())
+    assert not (tmp_path / "p").exists()
+
+
 def test_debug_shows_the_traceback(tmp_path):
     result = CliRunner().invoke(app, ["build", "--debug", "--project", str(tmp_path)])
     assert type(result.exception).__name__ == "ProjectError"
