@@ -1,6 +1,6 @@
 """What the App shows of a mixed dataset: saved views, the order of review, sidebar, colours."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,9 @@ def prepare_views(name: str, classes: Sequence[str]) -> None:
         for title in _OLD_VIEWS:
             if dataset.has_saved_view(title):
                 dataset.delete_saved_view(title)
-        for title, view, description, colour in _views(fo, dataset, classes):
+        views = _views(fo, dataset, classes)
+        _delete_old_classes(dataset, {title for title, *_ in views})
+        for title, view, description, colour in views:
             dataset.save_view(title, view, description=description, color=colour, overwrite=True)
         _sidebar(fo, dataset)
         _colours(fo, dataset)
@@ -126,10 +128,43 @@ def _views(fo: Any, dataset: Any, classes: Sequence[str]) -> list[tuple[str, Any
     for title, (path, description) in paired.items():
         order = [(f"{path}.pair", 1), (f"{path}.distance", 1)]
         views.append((title, dataset.exists(f"{path}.pair").sort_by(order), description, None))
-    for name in classes:
+    for name, title in zip(classes, class_titles(classes), strict=True):
         of_class = made.match(field("defect.label") == name).sort_by(RANK)
-        views.append((f"class {name}", of_class, f"synthetic {name}, the worst first", None))
+        views.append((title, of_class, f"synthetic {name}{_OF_CLASS}", None))
     return views
+
+
+_OF_CLASS = ", the worst first"
+"""How the description of a class's view ends; by it, and by its title, ours are known."""
+
+
+def class_titles(classes: Sequence[str]) -> list[str]:
+    """Titles of the classes' views.
+
+    FiftyOne keeps one view for each address, in which only a to z and digits are left of a title.
+    A class whose name comes to nothing there, or to what another's does, is numbered; a class
+    that is added later takes no title from one before it.
+    """
+    from fiftyone.core.utils import to_slug
+
+    titles: list[str] = []
+    slugs = {to_slug("class")}
+    for number, name in enumerate(classes, 1):
+        title = f"class {name}"
+        while to_slug(title) in slugs:
+            title = f"class {number} {name}" if title == f"class {name}" else f"{title} {number}"
+        slugs.add(to_slug(title))
+        titles.append(title)
+    return titles
+
+
+def _delete_old_classes(dataset: Any, titles: Set[str]) -> None:
+    """Delete views that were saved for classes, or under titles, that are gone."""
+    for title in dataset.list_saved_views():
+        if title.startswith("class ") and title not in titles:
+            said = dataset.get_saved_view_info(title)["description"] or ""
+            if said.startswith("synthetic ") and said.endswith(_OF_CLASS):
+                dataset.delete_saved_view(title)
 
 
 def _sidebar(fo: Any, dataset: Any) -> None:

@@ -24,6 +24,7 @@ from augmentor.fiftyone_io import (
     with_sources,
 )
 from augmentor.fiftyone_io.brain import _paired
+from augmentor.fiftyone_io.views import class_titles
 from generator.records import GOOD, Verdict
 
 
@@ -229,3 +230,37 @@ def test_deciding_about_five_hundred_samples_takes_less_than_two_seconds(data, r
     log = {name: standing(name, class_name="pit") for name in names}
     assert mirror("many", log, names) == 500
     assert time.monotonic() - began < 2
+
+
+def test_each_class_has_a_view_whatever_its_letters_and_old_ones_go(fo, data, records):
+    register_mix("letters", records, [], CLASSES, {})
+    dataset = fo.load_dataset("letters")
+    dataset.save_view("class of my own", dataset.view())
+
+    def of_classes(*classes: str) -> list[str]:
+        prepare_views("letters", classes)
+        dataset.reload()
+        return sorted(v for v in dataset.list_saved_views() if v.startswith("class "))
+
+    mine = "class of my own"
+    assert of_classes("hole", "划痕", "裂纹") == [
+        "class 2 划痕",
+        "class 3 裂纹",
+        "class hole",
+        mine,
+    ]
+    assert of_classes("hole", "Hole", "hole-1") == [
+        "class 2 Hole",
+        "class hole",
+        "class hole-1",
+        mine,
+    ]
+    assert of_classes("pit") == [mine, "class pit"]
+
+
+def test_numbered_titles_never_meet_a_name(fo):
+    assert class_titles(["1 a", "划", "a", "3 b", "b", "B"]) == [
+        *("class 1 a", "class 2 划", "class a", "class 3 b", "class b", "class 6 B")
+    ]
+    assert class_titles(["2 a", "A", "a"]) == ["class 2 a", "class A", "class 3 a"]
+    assert class_titles(["a", "3 a", "A"]) == ["class a", "class 3 a", "class 3 A 3"]
