@@ -15,6 +15,7 @@ import numpy as np
 from augmentor.errors import SourceError, disk_errors
 from augmentor.items import Label, label_of
 from augmentor.offline import stay_offline
+from augmentor.records_io import content_of
 from generator.files import sha256_of
 from generator.images import ExampleReader, write_png
 from generator.records import Box, DefectExample, Instance, SyntheticDefect
@@ -106,8 +107,7 @@ class _Job:
         shuffle = np.random.default_rng(_number(seed, name, turn, "order"))
         example = sources[int(shuffle.permutation(len(sources))[place])]
         own = _number(seed, name, index, "pixels")
-        content = example.model_dump(mode="json", exclude={"image_path", "source_path"})
-        made_from = [NAME, RULES, name, index, own, content]
+        made_from = [NAME, RULES, name, index, own, content_of(example)]
         return cls(example, index, own, sha256_of(made_from)[:16])
 
 

@@ -6,6 +6,7 @@ user's own images are stored absolute.
 
 import json
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 
 from augmentor.errors import ProjectError
 from generator.files import read_lines, sha256_of_file, write_lines
+from generator.images import hash_annotation
 from generator.records import DefectExample
 
 PROJECT_FILE = "augment.yaml"
@@ -68,6 +70,39 @@ def load_records(data_dir: Path, *, verify: bool = True) -> list[DefectExample]:
     if verify:
         _verify(records, data_dir)
     return records
+
+
+def content_of(record: DefectExample) -> dict[str, Any]:
+    """What a record says, with what its files hold in the place of where they lie: the same for a
+    project that has moved, another for a mask or a region of interest that was corrected.
+
+    Raises:
+        ExampleError: a mask or a region of interest can't be read.
+    """
+    apart = {"image_path", "source_path", "roi_path", "instances"}
+    instances = [
+        i.model_dump(mode="json", exclude={"mask_path"}) | {"mask": _hash_of(i.mask_path)}
+        for i in record.instances
+    ]
+    said = record.model_dump(mode="json", exclude=apart)
+    return said | {"instances": instances, "roi": _hash_of(record.roi_path)}
+
+
+def located(record: DefectExample) -> list[Any]:
+    """`content_of` a record and where its image lies, for what shows it from there."""
+    return [content_of(record), str(record.image_path), str(record.source_path)]
+
+
+def _hash_of(path: Path | None) -> str | None:
+    facts = tuple(file_facts(path).values()) if path is not None and path.is_file() else ()
+    return _hashed(path, facts)
+
+
+@cache
+def _hashed(path: Path | None, facts: tuple[int, ...]) -> str | None:
+    """The hash of a file that is unchanged as long as `facts` are: one region of interest serves
+    many images, and a record is asked for its content more than once."""
+    return hash_annotation(path)
 
 
 def file_facts(path: Path) -> dict[str, int]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from augmentor.items import Item, class_map
+from augmentor.records_io import content_of
 from generator.files import sha256_of
 from generator.records import GOOD, DefectExample, SyntheticDefect
 
@@ -164,12 +165,16 @@ def version_of(
 ) -> str:
     """Hash of everything that a sample's labels and image are written from.
 
-    The files' contents are covered by the ids: a real image's is its hash, a synthetic one's
-    names what made it. What is known about a sample besides, its scores and verdicts, is no part
-    of it, so that a changed threshold leaves labels alone that a person corrected.
+    The files' contents are covered: images by the ids (a real one's is its hash, a synthetic one's
+    names what made it), a real image's masks by their hashes. What is known about a sample besides,
+    its scores and verdicts, is no part of it, so that a changed threshold leaves labels alone that
+    a person corrected.
     """
-    apart = {"split"} if isinstance(record, DefectExample) else _ABOUT
-    content = record.model_dump(mode="json", exclude=apart)
+    content: Any
+    if isinstance(record, DefectExample):
+        content = [{**content_of(record), "split": None}, str(record.source_path)]
+    else:
+        content = record.model_dump(mode="json", exclude=_ABOUT)
     return sha256_of([SCHEMA_VERSION, list(classes), str(image_path.absolute()), content])
 
 

@@ -14,7 +14,7 @@ from augmentor.filters import HAND, count_decisions, count_rejections
 from augmentor.items import PoolSample
 from augmentor.mix_plan import MixPlan, plan_mix
 from augmentor.mixing import Mix, check_sources, mixed_records, select, uneven
-from augmentor.records_io import load_records
+from augmentor.records_io import load_records, located
 from augmentor.workflows.costs import spent
 from augmentor.workflows.decisions import hand_decisions
 from augmentor.workflows.generators import (
@@ -126,7 +126,7 @@ def build_dataset(project: Project, reporter: Reporter) -> Built:
     mix = choose(plan, pools, standing, mix_config.seed)
     key = sha256_of(
         {
-            "records": [r.model_dump(mode="json") for r in records],
+            "records": [located(r) for r in records],
             "plan": {**asdict(plan), "wanted": sorted((*k, n) for k, n in plan.wanted.items())},
             "samples": [s.id for s in mix.samples],
             "makers": fingerprints,

@@ -12,7 +12,7 @@ from augmentor import fiftyone_io
 from augmentor.errors import ProjectError
 from augmentor.importers import ImportOutcome, import_source
 from augmentor.importers.scan import Tree
-from augmentor.records_io import RECORDS, load_records
+from augmentor.records_io import RECORDS, load_records, located
 from augmentor.workflows.project import (
     FILE_NAME,
     NAME_PATTERN,
@@ -156,7 +156,7 @@ def _register(project: Project, outcome: ImportOutcome, reporter: Reporter) -> N
     stamp = project.data / "registered.json"
     key: dict[str, Any] = {
         "dataset": project.config.name,
-        "records": sha256_of([r.model_dump(mode="json") for r in outcome.records]),
+        "records": sha256_of([located(r) for r in outcome.records]),
     }
     name = project.config.name
     done = stamp.is_file() and json.loads(stamp.read_text()) == key

@@ -16,7 +16,7 @@ from typing import Any
 
 from augmentor.allocator import keep_freed_memory
 from augmentor.errors import ProjectError
-from augmentor.records_io import load_records
+from augmentor.records_io import content_of, load_records
 from augmentor.workflows.arms import COPY_PASTE, parse_arm, without_pastes, write_arms_export
 from augmentor.workflows.decisions import hand_decisions, logged_decisions
 from augmentor.workflows.evaluate import evaluation_config
@@ -139,7 +139,7 @@ def _key(
     of_intervals = {"bootstrap_samples", "bootstrap_seed", "confidence"}
     return sha256_of(
         {
-            "records": [r.model_dump(mode="json") for r in records],
+            "records": [content_of(r) for r in records],
             # what is left at its default is left out: a key that a later version adds is no change
             "project": project.config.model_dump(
                 mode="json", exclude={"evaluate", "source"}, exclude_defaults=True

@@ -192,3 +192,17 @@ def test_a_part_of_two_touching_instances_is_in_one_box_and_fragments_stay_toget
     count, _, stats, _ = cv2.connectedComponentsWithStats((a | b).astype(np.uint8))
     for x, y, w, h, _ in stats[1:count]:
         assert any(t[0] <= x and t[1] <= y and x + w <= t[2] and y + h <= t[3] for t in touching)
+
+
+def test_a_copys_id_follows_from_what_the_masks_hold_and_not_from_where_they_lie(tmp_path):
+    def ids(folder: str) -> list[str]:
+        examples = [example(tmp_path / folder, 1, "pit", [("pit", (30, 20, 46, 32))])]
+        if folder == "mended":
+            Image.fromarray(np.full((12, 16), 255, np.uint8) * ~np.eye(12, 16, dtype=bool)).save(
+                examples[0].instances[0].mask_path
+            )
+        made = write_classical_pool(examples, {"pit": 2}, tmp_path / f"{folder}_pool", seed=0)
+        return [record.id for record in made]
+
+    assert ids("here") == ids("there")
+    assert not set(ids("here")) & set(ids("mended"))

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from PIL import Image
 from small_records import CLASSES, HEIGHT, WIDTH, real, synthetic
 
 from augmentor import mongod
@@ -172,6 +173,15 @@ def test_a_new_import_rewrites_labels_and_splits_but_no_tags(fo, data, records):
     sample = by_id(dataset)[moved.id]
     assert sample.tags == ["real", "val", "check"]
     assert sample.ground_truth.detections[0].bounding_box[0] == pytest.approx(12 / 60)
+
+
+def test_a_mask_that_was_corrected_inside_its_box_is_written_again(fo, data):
+    record = real(data, 7, "pit", "train")
+    register_real("corrected", [record], CLASSES)
+    Image.fromarray(np.full((8, 12), 255, np.uint8)).save(record.instances[0].mask_path)
+    assert register_real("corrected", [record], CLASSES)["updated"] == 1
+    dataset = fo.load_dataset("corrected")
+    assert dataset.first().ground_truth.detections[0].mask.all()
 
 
 def test_what_leaves_the_mix_goes_unless_a_person_touched_it(fo, records, samples):

@@ -10,7 +10,7 @@ from PIL import Image
 
 from augmentor.errors import DiskError, ProjectError, SourceError, SplitError
 from augmentor.importers import ImportOutcome, import_source
-from augmentor.records_io import load_records, save_records
+from augmentor.records_io import content_of, load_records, save_records
 
 H, W = 40, 64
 
@@ -386,3 +386,20 @@ def test_boxes_of_a_class_that_means_no_defect_are_left_out_and_counted(tmp_path
         assert outcome.report["instances"] == {kept: 3}
         good = names.split(" ")[1][:-1]
         assert any(f"left out: 6 of '{good}'" in note for note in outcome.report["notes"])
+
+
+def test_a_records_content_is_that_of_its_files_wherever_they_lie(source: Path) -> None:
+    run(source)
+    data = source.parent / "data"
+    before = [content_of(record) for record in load_records(data)]
+    moved = data.rename(source.parent / "elsewhere")
+    records = load_records(moved)
+    assert [content_of(record) for record in records] == before
+    at = next(k for k, record in enumerate(records) if record.label == "pit")
+    path = records[at].instances[0].mask_path
+    assert path is not None
+    Image.fromarray(255 - np.eye(12, 20, dtype=np.uint8) * 255).save(path)
+    after = [content_of(record) for record in records]
+    assert [k for k in range(len(before)) if after[k] != before[k]] == [at]
+    seen = records[0].model_copy(update={"roi_path": path})
+    assert content_of(seen) != before[0]

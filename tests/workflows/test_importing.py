@@ -11,7 +11,7 @@ from PIL import Image
 from augmentor.errors import DatabaseError, ProjectError
 from augmentor.fiftyone_io import connect, is_dataset_of, register_mix
 from augmentor.records_io import load_records
-from augmentor.workflows import demo
+from augmentor.workflows import demo, loop
 from augmentor.workflows.build import build_dataset
 from augmentor.workflows.importing import Imported, import_project
 from augmentor.workflows.project import SourceConfig, SplitConfig, open_project
@@ -112,3 +112,23 @@ def test_other_photographs_are_not_taken_for_those_that_moved(photos, tmp_path):
     with pytest.raises(ProjectError, match="already a project made with other arguments"):
         imported(tmp_path / "new", "others", project.folder)
     assert project.data.joinpath("records.jsonl").read_bytes() == before
+
+
+def test_a_loop_knows_its_data_by_content(photos, tmp_path):
+    def key(folder: Path) -> str:
+        project = open_project(folder)
+        config, generators = loop._settings(project, loop.Asked())
+        return loop._key(project, config, loop.Asked(), generators)
+
+    imported(photos, "looped", tmp_path / "here")
+    before = key(tmp_path / "here")
+    there = (tmp_path / "here").rename(tmp_path / "there")
+    assert key(there) == before
+    mask = np.zeros((H, W), np.uint8)
+    mask[5:17, 10:30] = 255
+    mask[8:14, 14:26] = 0  # hollow, in the same box
+    Image.fromarray(mask).save(photos / "pit" / "pit0.png")
+    stamp = there.joinpath("data/registered.json").read_text()
+    imported(photos, "looped", there)
+    assert key(there) != before
+    assert there.joinpath("data/registered.json").read_text() != stamp
