@@ -161,6 +161,6 @@ def test_the_command_makes_a_project_of_it(tmp_path: Path) -> None:
     assert len(tested) == 3 + sum(COUNTS.values()) - sum(THIRD.values())
     code, output = augment(*arguments)
     assert code != 0 and "already a project made with other arguments" in output
-    code, output = augment(*arguments[:-1], tmp_path / "q", "--protocol", "anomalydiffusion",
-                           "--shots", "2")  # fmt: skip
+    other = ("import", tmp_path / "hazelnut", "--name", "nut2", "--project", tmp_path / "q")
+    code, output = augment(*other, "--protocol", "anomalydiffusion", "--shots", "2")
     assert code == EXIT_DATA and "--shots has no place" in output
