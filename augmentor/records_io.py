@@ -6,7 +6,6 @@ user's own images are stored absolute.
 
 import json
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -81,28 +80,16 @@ def content_of(record: DefectExample) -> dict[str, Any]:
     """
     apart = {"image_path", "source_path", "roi_path", "instances"}
     instances = [
-        i.model_dump(mode="json", exclude={"mask_path"}) | {"mask": _hash_of(i.mask_path)}
+        i.model_dump(mode="json", exclude={"mask_path"}) | {"mask": hash_annotation(i.mask_path)}
         for i in record.instances
     ]
     said = record.model_dump(mode="json", exclude=apart)
-    return said | {"instances": instances, "roi": _hash_of(record.roi_path)}
+    return said | {"instances": instances, "roi": hash_annotation(record.roi_path)}
 
 
 def located(record: DefectExample) -> list[Any]:
     """`content_of` a record and where its image lies, for what shows it from there."""
     return [content_of(record), str(record.image_path), str(record.source_path)]
-
-
-def _hash_of(path: Path | None) -> str | None:
-    facts = tuple(file_facts(path).values()) if path is not None and path.is_file() else ()
-    return _hashed(path, facts)
-
-
-@cache
-def _hashed(path: Path | None, facts: tuple[int, ...]) -> str | None:
-    """The hash of a file that is unchanged as long as `facts` are: one region of interest serves
-    many images, and a record is asked for its content more than once."""
-    return hash_annotation(path)
 
 
 def file_facts(path: Path) -> dict[str, int]:

@@ -3,6 +3,7 @@ pictures whole."""
 
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -46,11 +47,18 @@ def hash_annotation(path: Path | None) -> str | None:
     if path is None:
         return None
     try:
-        return sha256_of_file(path)
+        facts = path.stat()
+        return _hashed(path, facts.st_size, facts.st_mtime_ns)
     except OSError as fault:
         raise ExampleError(
             f"{path} can't be read ({fault.strerror}); run augment import again."
         ) from None
+
+
+@cache
+def _hashed(path: Path, size: int, mtime_ns: int) -> str:
+    # one region of interest serves thousands of images, and a file is asked for more than once
+    return sha256_of_file(path)
 
 
 class ExampleReader:
