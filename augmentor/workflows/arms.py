@@ -19,13 +19,11 @@ baselines stay what they are: no rule on what their images look like beside real
 Every arm has the same clean images.
 """
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from augmentor.decisions import Standing
 from augmentor.errors import ProjectError
@@ -47,7 +45,7 @@ from augmentor.workflows.arm_names import (
     ArmName,
     parse_arm,
 )
-from augmentor.workflows.build import STAMP, choose, lopsided, pool_samples
+from augmentor.workflows.build import STAMP, as_built, choose, lopsided, pool_samples
 from augmentor.workflows.decisions import hand_decisions, logged_decisions
 from augmentor.workflows.generators import (
     Maker,
@@ -185,7 +183,7 @@ class _Resolver:
             return self._named(asked.parts[0])
         shares = dict.fromkeys(asked.parts, 1 / len(asked.parts))
         if asked.parts == (MIXED,):
-            shares = self._mixing.get("generators", self.project.shares)
+            shares = as_built(self.project).shares
         plan = self._plan(asked.ratio, shares)
         real = self.clean if asked.ratio == 1 else self.real
         pastes = self.as_baselines and len(asked.parts) == 1 and asked.parts[0] in PASTES
@@ -225,7 +223,7 @@ class _Resolver:
 
     def _plan(self, ratio: float, shares: Mapping[str, float]) -> MixPlan:
         config = self.project.config
-        balance = self._mixing.get("balance", config.mix.balance)
+        balance = as_built(self.project).config.mix.balance
         return plan_mix(self.train, ratio, classes=config.classes, balance=balance, shares=shares)
 
     def _mix(self, plan: MixPlan) -> tuple[list[PoolSample], list[str]]:
@@ -270,12 +268,6 @@ class _Resolver:
         sentence = f"The arm {name} has {len(samples)} synthetic images instead of {wanted}."
         self.reporter.warn(f"{sentence} See what the rules remove: augment filters report")
         return (sentence,)
-
-    @cached_property
-    def _mixing(self) -> dict[str, Any]:
-        """How the built dataset was mixed, as options of `augment build` may have said; else {}."""
-        stamp = self.project.dataset / STAMP
-        return dict(json.loads(stamp.read_text())["summary"]) if stamp.is_file() else {}
 
     @cached_property
     def _standing(self) -> dict[str, Standing]:

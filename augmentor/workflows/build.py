@@ -64,11 +64,16 @@ def with_mix(
     return Project(project.folder, config)
 
 
+def built_summary(project: Project) -> dict[str, Any]:
+    """What `build.json` says of the built dataset; {} where there is none."""
+    stamp = project.dataset / STAMP
+    return dict(json.loads(stamp.read_text())["summary"]) if stamp.is_file() else {}
+
+
 def as_built(project: Project) -> Project:
     """The project with the mix that its dataset has, as options of `augment build` may have asked
     for another than augment.yaml; that of augment.yaml where nothing is built."""
-    stamp = project.dataset / STAMP
-    summary = json.loads(stamp.read_text())["summary"] if stamp.is_file() else {}
+    summary = built_summary(project)
     kept = {name: summary[name] for name in MixConfig.model_fields if name in summary}
     mix = project.config.mix.model_copy(update=kept)
     return Project(project.folder, project.config.model_copy(update={"mix": mix}))

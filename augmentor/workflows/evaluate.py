@@ -17,7 +17,7 @@ from augmentor.workflows.arms import (
     without_pastes,
     write_arms_export,
 )
-from augmentor.workflows.build import STAMP, remarks
+from augmentor.workflows.build import built_summary, remarks
 from augmentor.workflows.costs import read_costs, spent
 from augmentor.workflows.project import Project
 from augmentor.workflows.protocols import SETTINGS, protocol_notes, protocol_of
@@ -118,8 +118,8 @@ def evaluation_config(
 def report_extras(project: Project) -> dict[str, Any]:
     """What a report shows besides: pictures of what was trained on, what the filters removed, and
     what came before the evaluation with its cost (`extras` in downstream/report.py)."""
-    stamp, sheet = project.dataset / STAMP, project.dataset / "sheet.png"
-    removed = json.loads(stamp.read_text())["summary"]["rejections"] if stamp.is_file() else {}
+    sheet = project.dataset / "sheet.png"
+    removed = built_summary(project).get("rejections", {})
     return {
         "sheets": [("Real and synthetic, class by class", str(sheet))] if sheet.is_file() else [],
         "removed": [
@@ -133,6 +133,4 @@ def report_extras(project: Project) -> dict[str, Any]:
 
 def _notes(project: Project) -> list[str]:
     """What the build had to say about the dataset."""
-    stamp = project.dataset / STAMP
-    summary = json.loads(stamp.read_text())["summary"] if stamp.is_file() else {}
-    return remarks(summary)
+    return remarks(built_summary(project))

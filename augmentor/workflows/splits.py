@@ -126,7 +126,7 @@ def _project_of(
     own = import_project(name, project.config.source, split, folder, reporter).project
     shutil.rmtree(own.recipes, ignore_errors=True)  # of an earlier call: none may live on
     if project.recipes.is_dir():
-        shutil.copytree(project.recipes, own.recipes, dirs_exist_ok=True)
+        shutil.copytree(project.recipes, own.recipes)
     classes = own.config.classes
     update = {"name": name, "split": split, "classes": classes, "evaluate": evaluate}
     # mixed as the dataset is that is asked about, not as augment.yaml says where options said other
