@@ -51,7 +51,7 @@ browser:
 test: setup browser lint ## lint, types, import direction, tests
 	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations 20
 
-test-slow: setup browser ## the minutes-long tests, and those on real data
+test-slow: setup browser ## the minutes-long tests, and those on real data where it lies in ../shared/data
 	$(BIN)/pytest -m "slow"
 
 lint: setup      ## what `make test` checks before the tests
@@ -68,14 +68,14 @@ bench: setup     ## speed and memory on this machine, as tables
 	$(BIN)/python benchmarks/onnx_latency.py
 
 bench-gain: setup ## what synthetic defects are worth on real photographs, over four splits; a night each, continues when killed
-	$(BIN)/python benchmarks/gain.py magnetic-tile
-	$(BIN)/python benchmarks/gain.py neu-det
+	$(BIN)/python benchmarks/gain.py magnetic-tile $(if $(PHOTOS),--data $(PHOTOS)/magnetic-tile)
+	$(BIN)/python benchmarks/gain.py neu-det $(if $(PHOTOS),--data $(PHOTOS)/neu-det)
 
 bench-gain-quick: setup ## the same in an hour, localisation alone
-	$(BIN)/python benchmarks/gain.py magnetic-tile --quick
+	$(BIN)/python benchmarks/gain.py magnetic-tile --quick $(if $(PHOTOS),--data $(PHOTOS)/magnetic-tile)
 
 bench-splits: setup ## real against mixed over six splits, localisation alone; an hour, continues when killed
-	$(BIN)/python benchmarks/splits.py magnetic-tile
+	$(BIN)/python benchmarks/splits.py magnetic-tile $(if $(PHOTOS),--data $(PHOTOS)/magnetic-tile)
 
 clean:           ## remove what the tools leave behind; never a project
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info

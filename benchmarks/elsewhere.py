@@ -1,4 +1,4 @@
-"""The trainings of many splits on another machine, such as a GPU that is lent for an hour.
+"""The trainings of many splits on another machine, such as one with a GPU.
 
     python benchmarks/elsewhere.py pack scratch/splits/magnetic-tile-* --to bundle --px 128 \\
         --tasks classification,localisation [--arms real,copy-paste,mixed,full]

@@ -79,11 +79,11 @@ def study(
 ) -> tuple[dict[str, Any], str]:
     """Import, build, evaluate; what is finished is not done again. `settings` are those of
     `evaluate`, `masks` those of `masks` that differ from the defaults."""
+    from augmentor.records_io import PROJECT_FILE
     from augmentor.workflows.build import build_dataset
     from augmentor.workflows.evaluate import evaluate_project
     from augmentor.workflows.importing import import_project
     from augmentor.workflows.project import (
-        FILE_NAME,
         MixConfig,
         SourceConfig,
         SplitConfig,
@@ -94,7 +94,7 @@ def study(
     from generator.planner_settings import PlannerSettings
 
     dataset, reporter = DATASETS[name], Lines()
-    if not (home / FILE_NAME).is_file():
+    if not (home / PROJECT_FILE).is_file():
         source = SourceConfig(path=data.absolute(), layout=dataset.layout, on_bad="skip")
         split = SplitConfig(seed=split_seed, shots=dataset.shots, group_by="similar")
         import_project(home.name, source, split, home, reporter)

@@ -50,7 +50,7 @@ class ExperimentConfig(BaseModel):
         "needs exact masks)",
     )
     arms: tuple[str, ...] | None = Field(
-        None, description="arms of the export to compare; None takes all of them"
+        None, description="arms to compare; None: real, classical, copy-paste and mixed"
     )
     measure: Literal["val", "val+test"] = Field(
         "val+test",

@@ -97,7 +97,10 @@ def pick_device() -> torch.device:
 def pick_precision(recipe: Recipe, device: torch.device) -> torch.dtype:
     """What is asked for or, with `auto`, bfloat16 where the hardware multiplies in it."""
     if recipe.precision == "auto":
-        able = torch.cuda.is_bf16_supported() if device.type == "cuda" else _cpu_has_bf16()
+        if device.type == "cuda":
+            able = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            able = _cpu_has_bf16()
         return torch.bfloat16 if able else torch.float32
     return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[recipe.precision]
 

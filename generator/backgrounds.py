@@ -72,6 +72,7 @@ class Backgrounds:
         self.own_share = own_share
         self._reader = reader
         self._regions: dict[str, Box | None] = {}
+        self._looks: dict[str, np.ndarray] = {}
         self._clean = [e for e in examples if e.is_clean]
         self.candidates = candidates
         # an image whose defects have no place may not be painted on: nobody knows what is free
@@ -147,7 +148,10 @@ class Backgrounds:
         return min(some, key=lambda one: float(np.abs(self._look(one) - wanted).sum()))
 
     def _look(self, example: DefectExample) -> np.ndarray:
-        return self._reader.keep(("look", example.id), lambda: self._measure_look(example))
+        # seven numbers, kept beside the reader's budget: to measure them an image is read whole
+        if example.id not in self._looks:
+            self._looks[example.id] = self._measure_look(example)
+        return self._looks[example.id]
 
     def _measure_look(self, example: DefectExample) -> np.ndarray:
         """(7,) float32: brightness in three quantiles, roughness along both axes, width and

@@ -25,10 +25,19 @@ class Calendar:
     stages: tuple[Stage, ...]
 
     @classmethod
-    def of(cls, settings: TrainSettings, instances: int, stages: Sequence[Stage]) -> "Calendar":
+    def of(
+        cls,
+        settings: TrainSettings,
+        instances: int,
+        stages: Sequence[Stage],
+        clean_share: float = 0.0,
+    ) -> "Calendar":
         """The calendar of a training on `instances` defect instances (or images, where no
-        instance is known)."""
-        per_epoch = max(math.ceil(instances / (settings.batch_size * settings.accumulation)), 1)
+        instance is known); `clean_share` of what it draws, as `CropData.draw_classes` does, are
+        none of them."""
+        size = settings.batch_size
+        clean = clean_share if size == 1 else min(clean_share * size, size - 1)
+        per_epoch = max(math.ceil(instances / ((size - clean) * settings.accumulation)), 1)
         unit = 1 if settings.epochs is None else per_epoch
         length = settings.steps if settings.epochs is None else settings.epochs
         assert length is not None

@@ -30,12 +30,14 @@ def from_canvas(canvas: np.ndarray, shape_hw: tuple[int, int]) -> np.ndarray:
 
 
 def scale(pixels: np.ndarray, shape_hw: tuple[int, int]) -> np.ndarray:
-    """Resize, averaging where it shrinks; the number of axes stays."""
-    if pixels.shape[:2] == shape_hw:
-        return pixels
-    shrinks = shape_hw[0] < pixels.shape[0]
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-    out = cv2.resize(pixels, shape_hw[::-1], interpolation=how)
+    """Resize, averaging along axes that shrink; the number of axes stays."""
+    height, width = pixels.shape[:2]
+    # OpenCV averages only if no axis grows, so what grows does so afterwards
+    smaller = min(height, shape_hw[0]), min(width, shape_hw[1])
+    out = pixels
+    for shape, how in ((smaller, cv2.INTER_AREA), (shape_hw, cv2.INTER_CUBIC)):
+        if out.shape[:2] != shape:
+            out = cv2.resize(out, shape[::-1], interpolation=how)
     return out[..., None] if out.ndim < pixels.ndim else out
 
 

@@ -1,6 +1,6 @@
 """The centre square of images, for parts that lie on a backdrop."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,6 +89,10 @@ class CentreReader:
         x1, y1, x2, y2 = instance.box_xyxy
         box = x1 + left, y1 + top, x2 + left, y2 + top
         return self._part(whole, self._source[example.id, instance], box)
+
+    def keep(self, key: tuple[Hashable, ...], make: Callable[[], np.ndarray]) -> np.ndarray:
+        """See `ExampleReader.keep`."""
+        return self._reader.keep(("centre", *key), make)
 
     def _part(self, whole: DefectExample, instance: Instance, box: Box) -> np.ndarray:
         """What of an instance's mask lies in `box`, which is a part of its own box."""

@@ -10,7 +10,7 @@ from generator.parts import label_parts
 from generator.placement import box_of
 from generator.records import Box, Draft
 
-COMPOSITE_VERSION = 1
+COMPOSITE_VERSION = 2
 """Raised when the same plan gives other pixels or boxes."""
 
 LEAST_NOISE = 1.0
@@ -68,9 +68,11 @@ def composite(draft: Draft, painted: np.ndarray, *, feather_px: int = 3) -> Comp
         The sample with the scores
 
         - `fill`: share of `draft.mask` that changed;
-        - `contrast`: mean absolute change in the derived mask, in units of the surface's noise;
+        - `contrast`: mean absolute change in the derived mask, in units of the surface's noise,
+          both at the scale at which the mask was derived;
         - `leak`: share of the painted crop's changes (summed absolute difference above the noise)
-          that lies outside the feathered mask, before blending cuts it off;
+          that lies outside the feathered mask, before blending cuts it off and without
+          `Draft.severity`, which is of the mask alone;
         - `seam`: by how much the gradient along the mask's rim exceeds that of the background at
           the same place, in units of the surface's noise; 0 without excess. That of the defect
           before `Draft.severity`, as a darker one has no worse seam;
@@ -113,7 +115,7 @@ def composite(draft: Draft, painted: np.ndarray, *, feather_px: int = 3) -> Comp
     scores = {
         "fill": float((changed & wanted).sum() / wanted.sum()),
         "contrast": contrast,
-        "leak": _leak(even, below, support),
+        "leak": _leak(plain, below, support),
         "seam": _seam(unstressed, below, wanted),
         "area_px": float(changed.sum()),
     }
@@ -241,8 +243,9 @@ def _derive(
     result = _fill_holes(result.view(np.uint8)).view(bool) & wanted
     if not result.any():
         return result, 0.0
-    level = float(np.abs(change[..., strongest])[result].mean())
-    return result, level / noise
+    # at the scale of the noise: where a crop was shrunk, averaging has taken grain from both
+    weight = shrink(result)
+    return result, float((np.abs(signed) * weight).sum() / weight.sum()) / noise
 
 
 def _noise(surface: np.ndarray, residual: np.ndarray, outside: np.ndarray, sigma: float) -> float:

@@ -2,7 +2,7 @@
 
 import difflib
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast, get_args
+from typing import Annotated, Any, Literal, TypeVar, cast, get_args
 
 import yaml
 from pydantic import (
@@ -107,6 +107,11 @@ class CropSettings(StrictModel):
     whole_image_px: int = Field(
         64, ge=16, le=1024, description="canvas when only image-level labels are known"
     )
+    whole_image_turns: bool = Field(
+        False,
+        description="train on whole images turned and mirrored, too, and make such; for surfaces "
+        "that look the same from every side",
+    )
     centre_px: int | None = Field(
         None,
         ge=16,
@@ -132,7 +137,7 @@ class TrainSettings(StrictModel):
     schedule: Literal["cosine", "constant", "milestones"] = "cosine"
     warmup_steps: int = Field(50, ge=0, description="always optimiser steps")
     final_rate: float = Field(0.02, ge=0, le=1, description="cosine's end, share of the rate")
-    milestones: dict[int, float] = Field(
+    milestones: dict[Annotated[int, Field(ge=0)], Annotated[float, Field(gt=0, le=1)]] = Field(
         {}, description="learning rate from that step or epoch on; for schedule `milestones`"
     )
     weight_decay: float = Field(0.01, ge=0, le=1)
@@ -167,7 +172,7 @@ class TrainSettings(StrictModel):
     @model_validator(mode="before")
     @classmethod
     def _length(cls, content: Any) -> Any:
-        if isinstance(content, dict) and not content.get("steps") and not content.get("epochs"):
+        if isinstance(content, dict) and all(content.get(k) is None for k in ("steps", "epochs")):
             return {**content, "steps": 1600}
         return content
 

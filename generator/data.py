@@ -104,7 +104,6 @@ class CropData:
                 "more, or take the class out."
             )
         self.regions = [] if self.clean or self.whole else free_windows(defects, crops.least_px)
-        self._masks: dict[tuple[str, Instance], np.ndarray] = {}
 
     @property
     def clean_source(self) -> str:
@@ -112,6 +111,12 @@ class CropData:
         if self.clean:
             return "clean images"
         return "defect-free regions" if self.regions else "none"
+
+    @property
+    def clean_share(self) -> float:
+        """Share of clean crops among all that are drawn; 0 where there is nothing to cut any
+        from."""
+        return self.crops.clean_share if self.clean_source != "none" else 0.0
 
     def spread(self, seed: int) -> float:
         """Root mean square of how far crops' pixels lie from their crop's mean, images being in
@@ -138,8 +143,10 @@ class CropData:
 
     def draw_classes(self, rng: np.random.Generator, size: int) -> list[int]:
         """Class ids of a batch: the clean share first, then defect classes, all equally likely."""
-        share = self.crops.clean_share if self.clean_source != "none" else 0
-        clean_count = int(rng.random() < share) if size == 1 else min(round(share * size), size - 1)
+        exact = self.clean_share * size
+        # a share that no whole number is drawn by chance: two crops would never have a clean one
+        more = exact % 1 > 0 and rng.random() < exact % 1
+        clean_count = min(int(exact) + int(more), max(size - 1, 1))
         drawn = rng.integers(len(self.classes), size=size - clean_count)
         return [clean_id(self.classes)] * clean_count + [int(k) for k in drawn]
 
@@ -159,7 +166,7 @@ class CropData:
             for k in range(len((self.images if self.whole else self.instances)[class_id]))
             for _ in range(variants)
         ]
-        share = self.crops.clean_share if self.clean_source != "none" else 0
+        share = self.clean_share
         jobs += [(clean_id(self.classes), 0)] * math.ceil(len(jobs) * share / (1 - share))
         crops = (
             self._crop(class_id, k, np.random.default_rng([seed, number, 1]))
@@ -220,7 +227,8 @@ class CropData:
         example = _pick(members, rng)
         pixels = scale(self._pixels(example), (self.canvas_px, self.canvas_px))
         mask = np.full(pixels.shape[:2], 255, np.uint8)
-        return (*self._vary(pixels, mask, rng), class_id, example.id)
+        turned = self.crops.whole_image_turns
+        return (*self._vary(pixels, mask, rng, turned), class_id, example.id)
 
     def _window(self, example: DefectExample, instance: Instance, rng: np.random.Generator) -> Box:
         """A window around an instance, of a slightly random size and place."""
@@ -243,20 +251,21 @@ class CropData:
 
     def _mask_canvas(self, example: DefectExample, instance: Instance, window: Box) -> np.ndarray:
         """An instance's mask in a window, on the canvas; a box without one gets a proposal."""
-        key = (example.id, instance)
-        if key not in self._masks:
-            self._masks[key] = self.reader.mask(example, instance).astype(np.uint8) * 255
+        own = self.reader.keep(
+            ("mask", example.id, instance),
+            lambda: self.reader.mask(example, instance).astype(np.uint8) * 255,
+        )
         left, top, right, bottom = window
         x1, y1, x2, y2 = instance.box_xyxy
         mask = np.zeros((bottom - top, right - left), np.uint8)
-        mask[y1 - top : y2 - top, x1 - left : x2 - left] = self._masks[key]
+        mask[y1 - top : y2 - top, x1 - left : x2 - left] = own
         return mask_canvas(mask, self.crops.size_px)
 
     def _vary(
-        self, pixels: np.ndarray, mask: np.ndarray, rng: np.random.Generator
+        self, pixels: np.ndarray, mask: np.ndarray, rng: np.random.Generator, turned: bool = True
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Turn, mirror, and change gain and offset."""
-        turns, mirror = int(rng.integers(4)), bool(rng.integers(2))
+        """Turn and mirror, unless it shall stay as it is, and change gain and offset."""
+        turns, mirror = (int(rng.integers(4)), bool(rng.integers(2))) if turned else (0, False)
         pixels, mask = np.rot90(pixels, turns), np.rot90(mask, turns)
         if mirror:
             pixels, mask = pixels[:, ::-1], mask[:, ::-1]

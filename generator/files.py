@@ -9,19 +9,40 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 
-def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
+_UMASK = os.umask(0o022)
+os.umask(_UMASK)  # asking is only possible by setting
+
+
+def write_atomic(path: Path, write: Callable[[Path], object], *, durable: bool = False) -> None:
     """Let `write` fill a temporary sibling of `path`, then rename it into place.
 
-    The temporary keeps the suffix of `path`, since image writers choose a format by it.
+    The temporary keeps the suffix of `path`, since image writers choose a format by it. `durable`
+    waits for the disk, so that the file outlives a power cut wherever something that is written
+    later does (a millisecond or some).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
         write(temporary)
+        # some writers (safetensors) make files that nobody else may read
+        temporary.chmod(0o666 & ~_UMASK)
+        if durable:
+            with temporary.open("rb") as stream:
+                os.fsync(stream.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove the temporaries of `path` that killed processes of this machine left behind: a state
+    of a large network is many gigabytes."""
+    for left in path.parent.glob(f".{path.stem}.*.tmp{path.suffix}"):
+        pid = left.name.removeprefix(f".{path.stem}.").partition(".")[0]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            left.unlink(missing_ok=True)
 
 
 @contextmanager

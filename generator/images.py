@@ -2,7 +2,7 @@
 pictures whole."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import cache
 from pathlib import Path
 
@@ -20,12 +20,13 @@ LEAST_SOUND_SHARE = 0.5
 for the part is a defect, and what was taken for the backdrop is the surface that it lies on."""
 
 
-def write_png(path: Path, pixels: np.ndarray) -> None:
+def write_png(path: Path, pixels: np.ndarray, *, durable: bool = False) -> None:
     """Write a picture, whole or not at all.
 
     Args:
         path: of the PNG.
         pixels: uint8; (H, W) or (H, W, 1) grey, or (H, W, 3) RGB.
+        durable: see `write_atomic`.
 
     Raises:
         OSError: the disk is full, or the folder may not be written to.
@@ -33,7 +34,7 @@ def write_png(path: Path, pixels: np.ndarray) -> None:
     turned = pixels[..., ::-1] if pixels.ndim == 3 and pixels.shape[2] == 3 else pixels
     # encoded here and not by cv2.imwrite, which turns a full disk into a bare False
     _, encoded = cv2.imencode(".png", np.ascontiguousarray(turned))
-    write_atomic(path, lambda temporary: temporary.write_bytes(encoded.tobytes()))
+    write_atomic(path, lambda temporary: temporary.write_bytes(encoded.tobytes()), durable=durable)
 
 
 def hash_annotation(path: Path | None) -> str | None:
@@ -72,7 +73,7 @@ class ExampleReader:
     def __init__(self, budget_bytes: int = 512 * 2**20) -> None:
         self.budget_bytes = budget_bytes
         self.used_bytes = 0
-        self._kept: OrderedDict[tuple[str, str], np.ndarray] = OrderedDict()
+        self._kept: OrderedDict[tuple[Hashable, ...], np.ndarray] = OrderedDict()
 
     def image(self, example: DefectExample) -> np.ndarray:
         """(H, W, 3) uint8, RGB; the three channels of a grey example are equal.
@@ -145,7 +146,7 @@ class ExampleReader:
             return np.ones_like(part)
         return part | defects
 
-    def keep(self, key: tuple[str, str], make: Callable[[], np.ndarray]) -> np.ndarray:
+    def keep(self, key: tuple[Hashable, ...], make: Callable[[], np.ndarray]) -> np.ndarray:
         """The array known as `key`; made, and kept as long as the budget allows, if it is not."""
         if key in self._kept:
             self._kept.move_to_end(key)

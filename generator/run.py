@@ -114,7 +114,8 @@ class Run:
             clip=settings.gradient_clip,
             at_once=settings.batch_size,
         )
-        calendar = Calendar.of(settings, data.instance_count, parts.tuning.stages(parts.trained))
+        stages = parts.tuning.stages(parts.trained)
+        calendar = Calendar.of(settings, data.instance_count, stages, data.clean_share)
         feed = Feed(data, parts, seed=seed, variants=settings.variants, device=team.device)
         if settings.compile and hasattr(parts.backbone, "compile_blocks"):
             parts.backbone.compile_blocks()

@@ -295,9 +295,10 @@ def _record(
 
 def _write_sample(pool: Path, record: SyntheticDefect, finished: Composite) -> None:
     """Image and mask, each whole, and only then the line that vouches for them."""
-    write_png(pool / record.image, finished.image[..., :1] if record.grey else finished.image)
+    pixels = finished.image[..., :1] if record.grey else finished.image
+    write_png(pool / record.image, pixels, durable=True)
     if record.mask is not None:
-        write_png(pool / record.mask, finished.mask.astype(np.uint8) * 255)
+        write_png(pool / record.mask, finished.mask.astype(np.uint8) * 255, durable=True)
     line = json.dumps(record.model_dump(mode="json"), sort_keys=True) + "\n"
     with (pool / MANIFEST).open("a", encoding="utf-8") as stream:
         stream.write(line)

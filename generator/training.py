@@ -15,17 +15,18 @@ from pathlib import Path
 
 import torch
 
+from generator import registry
 from generator.assembly import base_hash
 from generator.checkpoints import RECIPE, describe_data, is_done
 from generator.config import Recipe, dump_recipe
-from generator.files import sha256_of, write_text
+from generator.files import sha256_of, sha256_of_file, write_text
 from generator.records import DefectExample
 from generator.run import Run
 from generator.tuning.tuning import Stage
 
 __all__ = ["checkpoint_key", "is_done", "train"]
 
-RULES = 2
+RULES = 3
 """Raised whenever the same recipe and data would lead to other weights than before."""
 
 _FOLLOWS = (
@@ -50,8 +51,13 @@ def checkpoint_key(
         learnt["training"].pop(name)
     # Where pretrained weights lie is no part of what they are.
     learnt["backbone"].pop("weights", None)
+    learnt["conditioning"].pop("classifier", None)
+    start = registry.method("conditioning", recipe.conditioning.kind).starts_from(
+        recipe.conditioning
+    )
     data = describe_data(examples, classes)
     said = {"rules": RULES, "recipe": learnt, "data": data, "seed": seed, "base": base_hash(recipe)}
+    said["start"] = sha256_of_file(start) if start else None
     return sha256_of(said)
 
 

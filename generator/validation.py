@@ -41,7 +41,7 @@ class Validation:
             seed: of the crops and of the scores' subsets.
         """
         self.data, self.seed = data, seed
-        self.extractor: Extractor = open_extractor(examples, data.classes, folder)
+        self.extractor: Extractor = open_extractor(examples, data.classes, folder, seed=seed)
         windows = real_windows(examples, data.classes, seed)
         self.agreement = ClassAgreement(windows, data.classes, self.extractor)
         # As many as there are, or twice that where they are few: turned, they differ.

@@ -29,11 +29,11 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="A few real defects in, a measurably better inspection model out, with the proof.",
+    help="A few real defects in; synthetic ones, and a measured answer whether they help, out.",
     epilog="A project is a folder with augment.yaml; go into it and no command needs a flag. "
-    "Exit codes: 0 done, 1 bug, 2 wrong arguments, 3 project or recipe, 4 data, 5 weights, "
-    "6 leak between splits, 7 built but short of the ratio, 8 database, 9 disk, 10 a training "
-    "or sampling failed, 130 interrupted.",
+    "Exit codes: 0 done, 1 bug (or a FAIL of doctor), 2 wrong arguments, 3 project or recipe, "
+    "4 data, 5 weights, 6 leak between splits, 7 built but short of the ratio, 8 database, 9 disk, "
+    "10 a training or sampling failed, 130 interrupted.",
 )
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)

@@ -15,10 +15,10 @@ from augmentor.cli.errors import EXIT_INTERRUPTED, describe
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on standard output.")
 ]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
 QUIET_SECONDS = 300
 """Without a terminal: a log that says nothing for longer looks as if the command hung."""
-
-DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 class Console:

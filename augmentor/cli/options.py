@@ -18,8 +18,9 @@ ProjectOption = Annotated[
 
 def open_here(folder: Path | None, console: Console) -> "Project":
     """Open the project that a command works on, and say which it is."""
-    from augmentor.workflows.project import FILE_NAME, open_project
+    from augmentor.records_io import PROJECT_FILE
+    from augmentor.workflows.project import open_project
 
     project = open_project(folder)
-    console.say(f"Project {project.config.name}: {project.folder / FILE_NAME}")
+    console.say(f"Project {project.config.name}: {project.folder / PROJECT_FILE}")
     return project

@@ -17,7 +17,7 @@ from augmentor.decisions import (
     this_person,
 )
 from augmentor.errors import DecisionError
-from augmentor.fiftyone_io import mirror
+from augmentor.fiftyone_io import is_free, mirror
 from augmentor.fiftyone_io.tags import Tagged, verdict_tags
 from augmentor.workflows.project import Project
 from generator.files import write_lines
@@ -68,8 +68,10 @@ def take_over_tags(project: Project) -> int:
     or taken away again; returns how many decisions these were.
 
     A tag that the log itself put there is none of them, and a tag that vanished with its sample
-    or its dataset takes nothing back.
+    or its dataset takes nothing back. In another project's dataset nothing is looked for.
     """
+    if not is_free(project.mixed_name, project.folder):
+        return 0
     held = standing(read_decisions(project.folder))
     found = [
         Decision(sample_id=sample_id, action=action, who=APP_TAG, time=now())

@@ -5,12 +5,12 @@ from itertools import chain, count
 from pathlib import Path
 
 from augmentor import fiftyone_io
+from augmentor.records_io import PROJECT_FILE
 from augmentor.sample_data import write_sample_dataset
 from augmentor.workflows.build import Built, build_dataset
 from augmentor.workflows.evaluate import Evaluated, evaluate_project
 from augmentor.workflows.importing import Imported, import_project
 from augmentor.workflows.project import (
-    FILE_NAME,
     Project,
     SourceConfig,
     SplitConfig,
@@ -72,7 +72,7 @@ def walk(folder: Path, seed: int, reporter: Reporter) -> Walked:
 
 def _name_of(home: Path) -> str:
     """The demo's own name, or `sample`, numbered where another demo has that in FiftyOne."""
-    if (home / FILE_NAME).is_file():
+    if (home / PROJECT_FILE).is_file():
         return open_project(home).config.name
     numbered = (f"{NAME}-{number}" for number in count(2))
     return next(name for name in chain([NAME], numbered) if _is_free(name, home))

@@ -75,8 +75,21 @@ def _torch() -> Iterator[Check]:
 
 
 def _libraries() -> Iterator[Check]:
-    names = ("diffusers", "ultralytics", "albumentations", "fiftyone", "onnxruntime")
-    yield Check("libraries", "ok", ", ".join(f"{n} {metadata.version(n)}" for n in names))
+    names = ("diffusers", "albumentations", "fiftyone", "onnxruntime")
+    known = {name: _version(name) for name in (*names, "ultralytics")}
+    there = ", ".join(f"{name} {version}" for name, version in known.items() if version)
+    lacking = ", ".join(name for name in names if not known[name])
+    if lacking:
+        yield Check("libraries", "FAIL", f"without {lacking}", "make clean setup")
+    else:
+        yield Check("libraries", "ok", there)
+    if not known["ultralytics"]:  # whoever ships may take it out: docs/licences.md
+        yield Check(
+            "ultralytics",
+            "warn",
+            "not installed: no detectors are trained",
+            "pip install ultralytics, or in augment.yaml: evaluate: {tasks: [classification]}",
+        )
     both = {d.metadata["Name"] for d in metadata.distributions()} & {
         "opencv-python",
         "opencv-python-headless",
@@ -89,6 +102,14 @@ def _libraries() -> Iterator[Check]:
             "pip uninstall -y opencv-python && "
             "pip install --force-reinstall --no-deps opencv-python-headless",
         )
+
+
+def _version(name: str) -> str:
+    """Of an installed distribution; empty if there is none."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def _mongod() -> Iterator[Check]:

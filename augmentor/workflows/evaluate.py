@@ -74,7 +74,7 @@ def evaluate_project(
     resolved = resolve_arms(project, config.arms or ARMS, reporter)
     reporter.say(f"Writing the arms' training sets: {', '.join(resolved)}")
     notes = [*protocol_notes(protocol, config.model_dump()), *_notes(project)]
-    if not (arms or project.config.evaluate.arms or set(ARMS) <= set(resolved)):
+    if not (arms or project.config.evaluate.arms or COPY_PASTE in resolved):
         notes.append(f"No defect's place is known, so there is no arm {COPY_PASTE}.")
     with spent(project, "write the arms"):
         export = write_arms_export(project, project.evaluation / "export", resolved, notes=notes)

@@ -12,9 +12,8 @@ from augmentor import fiftyone_io
 from augmentor.errors import ProjectError
 from augmentor.importers import ImportOutcome, import_source
 from augmentor.importers.scan import Tree
-from augmentor.records_io import RECORDS, load_records, located
+from augmentor.records_io import PROJECT_FILE, RECORDS, load_records, located
 from augmentor.workflows.project import (
-    FILE_NAME,
     NAME_PATTERN,
     Project,
     ProjectConfig,
@@ -80,7 +79,7 @@ def import_project(
         protocol=split.protocol,
         on_progress=lambda done, total: reporter.progress("Reading images", done, total),
     )
-    if (folder / FILE_NAME).is_file():
+    if (folder / PROJECT_FILE).is_file():
         project = _brought_up_to_date(open_project(folder), source, outcome, reporter)
     else:
         project = save_project(
@@ -110,7 +109,7 @@ def _check_name(name: str) -> None:
 
 
 def _refuse_another(folder: Path, name: str, source: SourceConfig, split: SplitConfig) -> None:
-    if not (folder / FILE_NAME).is_file():
+    if not (folder / PROJECT_FILE).is_file():
         return
     config = open_project(folder).config
     elsewhere = config.source.model_copy(update={"path": source.path, "roi": source.roi})
@@ -144,9 +143,9 @@ def _brought_up_to_date(
         if path != getattr(before, key)
     }
     if values:
-        reporter.say(f"Now in {FILE_NAME}: the photographs are in {source.path}")
+        reporter.say(f"Now in {PROJECT_FILE}: the photographs are in {source.path}")
     if new := [name for name in outcome.classes if name not in known]:
-        reporter.say(f"New in {FILE_NAME}: {', '.join(new)}")
+        reporter.say(f"New in {PROJECT_FILE}: {', '.join(new)}")
         values["classes"] = [*known, *new]
     return edit_project(project, values) if values else project
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from augmentor import fiftyone_io
 from augmentor.allocator import keep_freed_memory
 from augmentor.errors import ProjectError
 from augmentor.records_io import content_of, load_records
@@ -86,6 +87,7 @@ def run_loop(
 
     Raises:
         ProjectError: a setting does not fit, or another loop was begun here.
+        DatabaseError: another project has this one's name in FiftyOne.
         RunError: the incumbent could not be trained, or the evaluation failed.
     """
     keep_freed_memory()
@@ -95,6 +97,8 @@ def run_loop(
     # without the database where there is nothing to do but to say it again
     if before and before.finished and before.key == _key(project, config, asked, generators):
         return read_again(project, before)
+    # what is built in the end must not be refused then
+    fiftyone_io.check_name(project.mixed_name, project.folder)
     hand_decisions(project)
     book = _open(project, config, _key(project, config, asked, generators), restart, reporter)
     budget = Budget(book, asked.hours, asked.runs)

@@ -40,7 +40,7 @@ def bring_predictions(
 
     Raises:
         ProjectError: nothing was built or evaluated yet, or not that arm or seed.
-        DatabaseError: the database can't be started, or died.
+        DatabaseError: the dataset is another project's, or the database can't be started, or died.
     """
     report = _report(project, arms, seed)
     arms = tuple(dict.fromkeys(arms or report["arms"]))
@@ -48,6 +48,7 @@ def bring_predictions(
         raise ProjectError(
             f"FiftyOne has no dataset {project.mixed_name!r}; build it: augment build"
         )
+    fiftyone_io.check_name(project.mixed_name, project.folder)
     predicted = [_predicted(project.evaluation, report, arm, seed) for arm in arms]
     reporter.say(f"Writing predictions into FiftyOne ({project.mixed_name}): {', '.join(arms)}")
     gain = fiftyone_io.show_predictions(project.mixed_name, predicted, _compared(arms))

@@ -7,8 +7,9 @@ from typing import Any, get_args
 from augmentor.errors import ProjectError
 from augmentor.exporters import write_training_export
 from augmentor.importers import import_source
+from augmentor.records_io import PROJECT_FILE
 from augmentor.sample_data import write_sample_dataset
-from augmentor.workflows.project import FILE_NAME, Project, edit_project
+from augmentor.workflows.project import Project, edit_project
 from augmentor.workflows.reporting import Reporter
 from downstream.config import PRIMARY, STARTS, ExperimentConfig, Task
 from downstream.dataset import read_export
@@ -164,8 +165,8 @@ def use_pretrained(project: Project, folder: Path) -> dict[str, Path]:
     """
     if not project.config.evaluate.pretrained:
         raise ProjectError(
-            f"evaluate.pretrained is false in {project.folder / FILE_NAME}, so that all is trained "
-            "from scratch; take that line out and type the same again."
+            f"evaluate.pretrained is false in {project.folder / PROJECT_FILE}, so that all is "
+            "trained from scratch; take that line out and type the same again."
         )
     found = {STARTS[task][0]: pretrained_run(folder, task) for task in get_args(Task)}
     starts = {setting: run for setting, run in found.items() if run}

@@ -18,8 +18,6 @@ from generator.config import StrictModel, load_yaml, parse
 from generator.files import write_text
 from generator.planner_settings import PlannerSettings
 
-FILE_NAME = PROJECT_FILE
-
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 _HEADER = """\
@@ -184,18 +182,18 @@ def open_project(start: Path | None = None) -> Project:
     """
     here = (start or Path.cwd()).resolve()
     for folder in (here, *here.parents):
-        if (folder / FILE_NAME).is_file():
-            return Project(folder, load_yaml(folder / FILE_NAME, ProjectConfig, ProjectError))
+        if (folder / PROJECT_FILE).is_file():
+            return Project(folder, load_yaml(folder / PROJECT_FILE, ProjectConfig, ProjectError))
     raise ProjectError(
-        f"There is no {FILE_NAME} in {here} or above it; go into a project's folder, or make one: "
-        "augment import SOURCE --name NAME"
+        f"There is no {PROJECT_FILE} in {here} or above it; go into a project's folder, or make "
+        "one: augment import SOURCE --name NAME"
     )
 
 
 def save_project(folder: Path, config: ProjectConfig) -> Project:
     """Write augment.yaml, only what differs from the defaults, and open it."""
     content = config.model_dump(mode="json", exclude_defaults=True)
-    write_text(folder / FILE_NAME, _HEADER + yaml.safe_dump(content, sort_keys=False))
+    write_text(folder / PROJECT_FILE, _HEADER + yaml.safe_dump(content, sort_keys=False))
     return Project(folder, config)
 
 
@@ -211,7 +209,7 @@ def edit_project(project: Project, values: Mapping[str, Any]) -> Project:
     """
     from ruamel.yaml import YAML
 
-    path, editor = project.folder / FILE_NAME, YAML()
+    path, editor = project.folder / PROJECT_FILE, YAML()
     editor.preserve_quotes = True
     content = editor.load(path.read_text(encoding="utf-8"))
     for key, value in values.items():

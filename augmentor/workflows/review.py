@@ -96,7 +96,8 @@ def open_review(
 
     Raises:
         ProjectError: FiftyOne has no dataset of that name.
-        DatabaseError: the database is out of order, or no port is free.
+        DatabaseError: the dataset is another project's, the database is out of order, or no port is
+            free.
     """
     if not fiftyone_io.dataset_exists(name):
         raise ProjectError(
@@ -115,7 +116,12 @@ def open_review(
 
 
 def prepare(name: str, project: Project, reporter: Reporter) -> None:
-    """Bring decisions, views and colours of a mixed dataset up to date; safe to repeat."""
+    """Bring decisions, views and colours of a mixed dataset up to date; safe to repeat.
+
+    Raises:
+        DatabaseError: the dataset is another project's, or the database is out of order.
+    """
+    fiftyone_io.check_name(name, project.folder)
     fiftyone_io.note(name, project=str(project.folder.absolute()))
     taken = take_over_tags(project)
     if taken:

@@ -78,7 +78,7 @@ class Scorer:
             made = self._measured.score(
                 [read_sample(pool, record) for record in block],
                 [record.class_name for record in block],
-                [record.source_ids for record in block],
+                [record.lender for record in block],
             )
             known.update({r.id: scores for r, scores in zip(block, made, strict=True)})
             write_scores(pool, self._key, known)

@@ -158,6 +158,15 @@ class Conditioning(nn.Module):
     """Whether the network is shown what surrounds the mask. Where it is not, the sampler holds the
     surround in place at every step (Avrahami et al., Blended Latent Diffusion, 2206.02779)."""
 
+    @staticmethod
+    def starts_from(settings: Any) -> Path | None:
+        """A file, beside the backbone's, whose content the trained weights follow from.
+
+        Raises:
+            WeightsError: the settings ask for one, and it is not on disk.
+        """
+        return None
+
     def __init__(self, settings: Any, classes: Sequence[str], spread: float, backbone: Any) -> None:
         """Keep the settings.
 

@@ -17,7 +17,12 @@ from generator.conditioning.conditions import (
     guidance_reason,
 )
 from generator.conditioning.imagenet import imagenet_index, label_name
-from generator.conditioning.nearest import assign, look_similarity, name_similarity
+from generator.conditioning.nearest import (
+    assign,
+    find_classifier,
+    look_similarity,
+    name_similarity,
+)
 from generator.conditioning.pixels import hidden_by
 from generator.config import Choice, Recipe
 from generator.errors import RecipeError
@@ -64,6 +69,11 @@ class Label(Conditioning):
         if settings.classifier is not None and settings.start != "image":
             return "conditioning.classifier is only looked at with conditioning.start 'image'"
         return guidance_reason(recipe)
+
+    @staticmethod
+    def starts_from(settings: Any) -> Path | None:
+        """The classifier that finds the rows to start from."""
+        return find_classifier(settings.classifier) if settings.start == "image" else None
 
     def __init__(self, settings: Any, classes: Sequence[str], spread: float, backbone: Any) -> None:
         """All rows are the one of 'no class' until `begin` finds better ones."""

@@ -1,7 +1,6 @@
 """Which of ImageNet's classes a project's defects are nearest to, by name or by look."""
 
 import difflib
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -128,6 +127,27 @@ def for_classifier(images: Tensor) -> Tensor:
     return (pixels - mean) / deviation
 
 
+def find_classifier(file: Path | None) -> Path:
+    """The safetensors file of the classifier; see `look_similarity`.
+
+    Raises:
+        WeightsError: it is missing, or a pickle that was not converted.
+    """
+    home = Path(torch.hub.get_dir()) / "checkpoints"
+    found = [file] if file else sorted(home.glob(f"{_NAME}*.safetensors"))
+    if not found or not found[0].is_file():
+        raise WeightsError(
+            f"No classifier of ImageNet is on disk ({_NAME}*.safetensors in {file or home}); set "
+            "conditioning.start to 'name' and type: augment train"
+        )
+    chosen = found[0]
+    if chosen.suffix in PICKLES:
+        if not beside(chosen).is_file():
+            refuse_pickle(chosen)
+        chosen = beside(chosen)
+    return chosen
+
+
 def open_classifier(file: Path | None) -> Any:
     """torchvision's ResNet-18 with ImageNet's weights; see `look_similarity`.
 
@@ -136,19 +156,7 @@ def open_classifier(file: Path | None) -> Any:
     """
     from torchvision.models import resnet18
 
-    home = Path(os.environ.get("TORCH_HOME", "~/.cache/torch")).expanduser()
-    found = [file] if file else sorted((home / "hub" / "checkpoints").glob(f"{_NAME}*.safetensors"))
-    if not found or not found[0].is_file():
-        raise WeightsError(
-            f"No classifier of ImageNet is on disk ({_NAME}*.safetensors in "
-            f"{file or home / 'hub' / 'checkpoints'}); set conditioning.start to 'name' and type: "
-            "augment train"
-        )
-    chosen = found[0]
-    if chosen.suffix in PICKLES:
-        if not beside(chosen).is_file():
-            refuse_pickle(chosen)
-        chosen = beside(chosen)
+    chosen = find_classifier(file)
     network = resnet18(weights=None)
     try:
         network.load_state_dict(load_file(chosen))

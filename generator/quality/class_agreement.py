@@ -74,7 +74,7 @@ class ClassAgreement:
         Args:
             images: windows, (h, w, 3) uint8.
             class_names: of each.
-            source_folds: folds of the real defects that each was made from. Those models judge it
+            source_folds: fold of the real defect that each was made from. Those models judge it
                 which did not see one of these folds, on average; all models where there is none
                 (procedural shapes, real images from elsewhere).
 

@@ -51,6 +51,9 @@ class Memorisation:
     the 95 % bound of the same number of real defects against each other, pooled over classes. Below
     1, a sample is nearer to one training image than 95 % of the real ones are.
 
+    Of a class with many defects only `generator.quality.windows.MOST_OF_CLASS` are at hand, so the
+    one that a sample's shape comes from is held against it besides (`lent`).
+
     A class of fewer than three groups of images has no such number.
     """
 
@@ -68,13 +71,20 @@ class Memorisation:
         ]
         self._unit = max(lower_bound(ratios), 1e-6) if ratios else 1.0
 
-    def score(self, image: np.ndarray, mask: np.ndarray, class_name: str) -> Nearest | None:
+    def score(
+        self,
+        image: np.ndarray,
+        mask: np.ndarray,
+        class_name: str,
+        lent: Sequence[Window] = (),
+    ) -> Nearest | None:
         """The sample's distance in units of the real ones' bound, and the nearest image.
 
         Args:
             image: (H, W, 3) uint8.
             mask: (H, W) bool.
             class_name: of the defect.
+            lent: windows of its class that it may be a copy of, besides those at hand.
 
         Returns:
             None for an empty mask, or a class with too few images.
@@ -82,7 +92,7 @@ class Memorisation:
         bank = self._banks.get(class_name)
         if bank is None or not mask.any():
             return None
-        found = bank.nearest(image, mask)
+        found = bank.nearest(image, mask, lent=[w for w in lent if w.mask.any()])
         return Nearest(found.ratio / self._unit, found.example_id)
 
 
@@ -95,23 +105,30 @@ class _Bank:
         poses = [_views(w.pixels, w.mask, _POSES)[0] for w in windows]
         self._poses = np.stack(poses)
 
-    def nearest(self, image: np.ndarray, mask: np.ndarray, own: str | None = None) -> Nearest:
-        """The least distance by the median one, over groups of images other than `own`."""
+    def nearest(
+        self,
+        image: np.ndarray,
+        mask: np.ndarray,
+        own: str | None = None,
+        lent: Sequence[Window] = (),
+    ) -> Nearest:
+        """The least distance by the median one, over groups of images other than `own`; the least
+        one is looked for in `lent`, too."""
         views, weights = _views(image, mask, _VARIANTS)
-        plain = len(_VARIANTS) // 2
-        count, turns, size = self._poses.shape
-        every = self._poses.reshape(-1, size)
-        coarse = _correlate(views[plain, None], weights[plain, None], every)
-        best = coarse.reshape(count, turns).argmax(axis=1)
-        chosen = self._poses[np.arange(count), best]
-        gaps = 1 - _correlate(views, weights, chosen).max(axis=0)
+        gaps = _gaps(views, weights, self._poses)
         nearest = group_minimum(gaps[None], self._groups, None if own is None else [own])[0]
         column = int(nearest.argmin())
         group = np.unique(self._groups)[column]
         members = np.flatnonzero(self._groups == group)
         example = self.windows[members[gaps[members].argmin()]].example_id
         typical = float(np.median(nearest[np.isfinite(nearest)]))
-        return Nearest(float(nearest[column]) / max(typical, 1e-6), example)
+        least = float(nearest[column])
+        if lent:
+            others = np.stack([_views(w.pixels, w.mask, _POSES)[0] for w in lent])
+            closer = _gaps(views, weights, others)
+            if closer.min() < least:
+                least, example = float(closer.min()), lent[int(closer.argmin())].example_id
+        return Nearest(least / max(typical, 1e-6), example)
 
 
 Pose = tuple[float, bool, float, float, float]
@@ -128,6 +145,15 @@ _VARIANTS: list[Pose] = [
     for dx in SHIFTS_PX
     for dy in SHIFTS_PX
 ]
+
+
+def _gaps(views: np.ndarray, weights: np.ndarray, poses: np.ndarray) -> np.ndarray:
+    """(N,) distances of a defect, (V, P) in its variants, to others, (N, poses, P)."""
+    plain, (count, turns, size) = len(_VARIANTS) // 2, poses.shape
+    coarse = _correlate(views[plain, None], weights[plain, None], poses.reshape(-1, size))
+    best = coarse.reshape(count, turns).argmax(axis=1)
+    chosen = poses[np.arange(count), best]
+    return np.asarray(1 - _correlate(views, weights, chosen).max(axis=0))
 
 
 def _views(

@@ -19,11 +19,20 @@ from generator.quality.features import Extractor
 from generator.quality.memorisation import Memorisation
 from generator.quality.realism import Realism
 from generator.quality.seams import Seams
-from generator.quality.windows import assign_folds, defect_window, read_sample, real_windows
+from generator.quality.windows import (
+    MOST_OF_CLASS,
+    Window,
+    assign_folds,
+    count_of_class,
+    defect_window,
+    read_sample,
+    real_windows,
+    windows_of,
+)
 from generator.records import Box, DefectExample, SyntheticDefect
 
 SCORES = "scores.jsonl"
-VERSION = 1
+VERSION = 2
 """Raised whenever the same sample would get other scores than before."""
 
 BLOCK = 64
@@ -55,7 +64,9 @@ class Scorer:
         """Measure the real defects of the train split; arguments as `score_samples`."""
         windows = real_windows(examples, classes, seed)
         self._folds = assign_folds(examples, seed)
-        self._defective = {e.id for e in examples if not e.is_clean}
+        self._reader = ExampleReader()
+        self._defective = {e.id: e for e in examples if not e.is_clean}
+        self._crowded = {c for c in classes if count_of_class(examples, c) > MOST_OF_CLASS}
         self.agreement = ClassAgreement(windows, classes, extractor)
         self.realism = Realism(windows, classes, extractor)
         self.memorisation = Memorisation(windows, classes)
@@ -65,14 +76,15 @@ class Scorer:
         self,
         shown: Iterable[tuple[np.ndarray, np.ndarray, Box]],
         class_names: Sequence[str],
-        source_ids: Sequence[Sequence[str]],
+        lenders: Sequence[str | None],
     ) -> list[Scores]:
         """Score defects.
 
         Args:
             shown: (H, W, 3) uint8 image, (H, W) bool mask and box of each; taken one by one.
             class_names: of each.
-            source_ids: real images that had a part in each.
+            lenders: id of the real image whose defect each was made from, if there is one.
+                Another one that it was only painted into showed its judges no such defect.
 
         Returns:
             Scores as `score_samples` has them.
@@ -80,8 +92,8 @@ class Scorer:
         cut = [_cut(*three) for three in shown]
         windows, masks = [window for window, _ in cut], [mask for _, mask in cut]
         folds = [
-            frozenset(self._folds[s] for s in sources if s in self._defective)
-            for sources in source_ids
+            frozenset({self._folds[lender]} if lender in self._defective else ())
+            for lender in lenders
         ]
         columns = {
             "class_agreement": self.agreement.scores(windows, class_names, folds),
@@ -96,11 +108,18 @@ class Scorer:
             for key, values in columns.items():
                 if (value := values[k]) is not None:
                     scores[key] = round(value, 6)
-            if (nearest := self.memorisation.score(*three)) is not None:
+            lent = self._lent(lenders[k], class_names[k])
+            if (nearest := self.memorisation.score(*three, lent)) is not None:
                 scores["memorisation"] = round(nearest.ratio, 6)
                 scores["nearest_id"] = nearest.example_id
             found.append(scores)
         return found
+
+    def _lent(self, lender: str | None, class_name: str) -> list[Window]:
+        """What a sample may be a copy of and its class's windows may lack."""
+        if lender not in self._defective or class_name not in self._crowded:
+            return []
+        return windows_of(self._defective[lender], class_name, self._folds, self._reader)
 
 
 def score_samples(
@@ -143,7 +162,7 @@ def score_samples(
         scores = scorer.score(
             (read_sample(*pair) for pair in block),
             [sample.class_name for _, sample in block],
-            [sample.source_ids for _, sample in block],
+            [sample.lender for _, sample in block],
         )
         found |= {sample.id: s for (_, sample), s in zip(block, scores, strict=True)}
         if on_sample is not None:

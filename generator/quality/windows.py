@@ -1,6 +1,6 @@
 """Where scores look: windows around real defects, around samples, and on the bare surface."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -116,11 +116,7 @@ def real_windows(
     for name in classes:
         owners = [(e, i) for e in ordered for i in _instances(e) if i.class_name == name]
         for example, instance in _spread(owners, MOST_OF_CLASS):
-            image, mask = reader.image(example), _full_mask(reader, example, instance)
-            # copies, so that the whole images can be forgotten
-            pixels, part = (defect_window(a, instance.box_xyxy).copy() for a in (image, mask))
-            group = group_of(example)
-            found.append(Window(example.id, group, name, pixels, part, folds[example.id]))
+            found.append(_window(reader, example, instance, folds[example.id]))
     rng = np.random.default_rng([seed, len(found)])
     sides = [max(w.pixels.shape[:2]) for w in found] or [64]
     for example in _spread([e for e in ordered if e.is_clean], MOST_CLEAN):
@@ -132,6 +128,26 @@ def real_windows(
         none = np.zeros(pixels.shape[:2], dtype=bool)
         found.append(Window(example.id, group_of(example), GOOD, pixels, none, folds[example.id]))
     return found
+
+
+def windows_of(
+    example: DefectExample, class_name: str, folds: Mapping[str, int], reader: ExampleReader
+) -> list[Window]:
+    """The windows around all defects of a class in one image, as `real_windows` cuts them.
+
+    Raises:
+        ExampleError: the image or a mask can't be read.
+    """
+    return [
+        _window(reader, example, instance, folds[example.id])
+        for instance in _instances(example)
+        if instance.class_name == class_name
+    ]
+
+
+def count_of_class(examples: Sequence[DefectExample], class_name: str) -> int:
+    """How many windows there would be of a class if `real_windows` took them all."""
+    return sum(i.class_name == class_name for e in examples for i in _instances(e))
 
 
 def read_sample(pool: Path, sample: SyntheticDefect) -> tuple[np.ndarray, np.ndarray, Box]:
@@ -156,6 +172,13 @@ def read_sample(pool: Path, sample: SyntheticDefect) -> tuple[np.ndarray, np.nda
         max(b[3] for b in boxes),
     )
     return image, mask, box
+
+
+def _window(reader: ExampleReader, example: DefectExample, instance: Instance, fold: int) -> Window:
+    image, mask = reader.image(example), _full_mask(reader, example, instance)
+    # copies, so that the whole images can be forgotten
+    pixels, part = (defect_window(a, instance.box_xyxy).copy() for a in (image, mask))
+    return Window(example.id, group_of(example), instance.class_name, pixels, part, fold)
 
 
 def _instances(example: DefectExample) -> tuple[Instance, ...]:

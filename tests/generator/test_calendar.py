@@ -20,6 +20,12 @@ def test_an_epoch_draws_each_instance_once_on_average():
     assert Calendar.of(TrainSettings(epochs=3, batch_size=64), 10, [ALL]).steps == 3
 
 
+@pytest.mark.parametrize(("size", "steps"), [(4, 10), (2, 20), (1, 40)])
+def test_clean_crops_are_no_part_of_an_epoch(size, steps):
+    settings = TrainSettings(epochs=1, batch_size=size)
+    assert Calendar.of(settings, 30, [ALL], clean_share=0.25).steps == steps
+
+
 def test_milestones_count_in_epochs_where_the_length_does():
     settings = TrainSettings(
         epochs=250,

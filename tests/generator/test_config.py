@@ -56,6 +56,15 @@ def test_bounds_name_the_key_and_the_value(tmp_path):
     assert "1.5" in said
 
 
+def test_no_steps_and_rates_below_zero_are_refused(tmp_path):
+    assert "training.steps" in broken(tmp_path, lambda c: c["training"].update(steps=0))
+    said = broken(
+        tmp_path,
+        lambda c: c["training"].update(schedule="milestones", milestones={10: -1.0}),
+    )
+    assert "training.milestones" in said
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

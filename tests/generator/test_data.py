@@ -148,3 +148,18 @@ def test_tensors_and_pixels_are_inverse():
     pixels = np.random.default_rng(0).integers(0, 256, (2, 5, 7, 3)).astype(np.float32)
     assert to_tensor(pixels).shape == (2, 3, 5, 7)
     assert np.abs(to_pixels(to_tensor(pixels)) - pixels).max() < 1e-3
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 6])
+def test_every_batch_size_has_its_share_of_clean_crops(tiny_examples, tiny_classes, size):
+    data = CropData(tiny_examples(), tiny_classes, CROPS)
+    drawn = [data.draw_classes(np.random.default_rng([0, k]), size) for k in range(4000 // size)]
+    clean = np.mean([k == len(tiny_classes) for batch in drawn for k in batch])
+    assert clean == pytest.approx(CROPS.clean_share, abs=0.03)
+    assert all(batch[-1] < len(tiny_classes) for batch in drawn) or size == 1
+
+
+@pytest.mark.parametrize("shape", [(60, 1600), (1600, 60), (64, 1600), (1600, 64)])
+def test_an_axis_that_shrinks_is_averaged_whatever_the_other_one_does(shape):
+    grain = np.random.default_rng(0).normal(128, 40, shape).clip(0, 255).astype(np.uint8)
+    assert scale(grain, (64, 64)).std() < 12

@@ -8,11 +8,11 @@ import pytest
 import yaml
 from helpers import augment, copy_project
 
-from augmentor.cli.errors import EXIT_DATA
+from augmentor.cli.errors import EXIT_DATA, EXIT_DATABASE
 from augmentor.decisions import LOG, read_decisions
 from augmentor.records_io import load_records
 from augmentor.workflows.arms import resolve_arms, write_arms_export
-from augmentor.workflows.decisions import APP_TAG
+from augmentor.workflows.decisions import APP_TAG, take_over_tags
 from augmentor.workflows.project import open_project
 from augmentor.workflows.reporting import Silent
 
@@ -245,6 +245,26 @@ def test_decisions_travel_to_another_machine(fresh, built, tmp_path):
     )
     assert "2 rejected" in run(*BUILD, *other)
     assert not set(gone) & set(mixed(there))
+
+
+def test_the_copy_of_a_project_leaves_the_dataset_of_its_original_alone(fresh, tmp_path):
+    import fiftyone as fo
+
+    here = ("--project", fresh)
+    run(*BUILD, *here)
+    dataset = fo.load_dataset("decided-mixed")
+    info, copy = dict(dataset.info["augmentor"]), shutil.copytree(fresh, tmp_path / "copy")
+    sample = dataset.match_tags("synthetic").first()
+    sample.tags.append("rejected")
+    sample.save()
+    for command in (("review",), ("loop", "--runs", "1"), BUILD):
+        code, output = augment(*command, "--project", copy)
+        assert code == EXIT_DATABASE, output
+        assert f"of the project in {fresh}; choose another name" in " ".join(output.split())
+    assert take_over_tags(open_project(copy)) == 0
+    dataset.reload()
+    assert dict(dataset.info["augmentor"]) == info
+    assert take_over_tags(open_project(fresh)) == 1
 
 
 def test_bad_files_of_decisions_are_refused_whole(fresh, tmp_path):

@@ -30,7 +30,7 @@ from generator.config import CropSettings, Recipe, load_recipe
 from generator.data import CropData
 from generator.errors import RecipeError, WeightsError
 from generator.sampling import load_painter
-from generator.training import train
+from generator.training import checkpoint_key, train
 from generator.weights import convert
 
 CLASSES = ("pit", "scratch")
@@ -204,6 +204,28 @@ def test_a_checkpoint_that_started_from_looks_needs_no_classifier(
     parts = load_painter(tmp_path / "c").parts
     start = parts.backbone.label_rows([*chosen, 1000])
     torch.testing.assert_close(parts.conditioning.rows.cpu(), start, atol=1e-4, rtol=0)
+
+
+def test_the_key_of_a_checkpoint_holds_what_the_classifier_is_and_not_where(
+    classifier, tmp_path, tiny_examples
+):
+    file, network = classifier
+    base, examples = tiny_dit(tmp_path / "dit"), tiny_examples(grey=False)
+
+    def key(**conditioning):
+        return checkpoint_key(on_tiny(base, **conditioning), examples, CLASSES, 0)
+
+    found = key(start="image")
+    moved = file.rename(tmp_path / "resnet18.safetensors")
+    assert key(start="image", classifier=str(moved)) == found
+    network.fc.weight.data += 1
+    save_file(network.state_dict(), file)
+    assert key(start="image") != found
+    assert key(start="image", classifier=str(moved)) == found
+    file.unlink()
+    with pytest.raises(WeightsError, match="conditioning"):
+        key(start="image")
+    key(start="name")
 
 
 def test_a_classifier_that_is_not_there_is_no_reason_to_guess(tmp_path, monkeypatch):

@@ -163,6 +163,38 @@ def test_a_severe_defect_stands_out_more_and_is_no_worse_a_seam(pasted):
         assert np.array_equal(severe.image[far], draft.image[far])
 
 
+def test_what_leaves_the_mask_counts_the_same_however_severe(pasted):
+    draft = pasted[0]
+    painted = crop(draft, draft.image).astype(int)
+    painted[crop(draft, draft.mask)] += 40
+    painted[:4, :4] += 60
+    painted = np.clip(painted, 0, 255).astype(np.uint8)
+    leaks = {
+        composite(dataclasses.replace(draft, severity=severity), painted).scores["leak"]
+        for severity in (0.4, 1.0, 2.5)
+    }
+    assert len(leaks) == 1 and leaks.pop() > 0.02
+
+
+@pytest.mark.parametrize("side", [64, 128, 256, 512])
+def test_other_grain_is_no_defect_at_any_size(pasted, side):
+    """A crop repainted with grain of the same kind, where nothing but grain is to be seen."""
+    for seed in range(3):
+        rng = np.random.default_rng([seed, side])
+        below, other = (
+            np.repeat(np.rint(rng.normal(128, 12, (side, side, 1))), 3, axis=2).astype(np.uint8)
+            for _ in range(2)
+        )
+        ys, xs = np.ogrid[:side, :side]
+        mask = np.hypot(ys - side / 2, xs - side / 2) < 0.35 * side
+        draft = dataclasses.replace(
+            pasted[0], image=below, mask=mask, crop_xyxy=(0, 0, side, side), severity=1.0
+        )
+        made = composite(draft, np.where(mask[..., None], other, below))
+        assert made.scores["contrast"] < 1.0
+        assert judge(made.scores, MaskRules())
+
+
 def test_severity_multiplies_what_is_smooth_and_no_grain():
     rng = np.random.default_rng(0)
     wanted = np.zeros((80, 80), dtype=bool)

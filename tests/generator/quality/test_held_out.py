@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 def _share_rejected(scorer, windows):
     """Share of windows that each rule rejects; nothing about them is known to the scorer."""
     shown = [(w.pixels, w.mask, (0, 0, *w.pixels.shape[1::-1])) for w in windows]
-    scores = scorer.score(shown, [w.class_name for w in windows], [()] * len(windows))
+    scores = scorer.score(shown, [w.class_name for w in windows], [None] * len(windows))
     verdicts = Counter(v.rule for s in scores for v in judge_quality(s, QualityRules()))
     return {rule: verdicts[rule] / len(windows) for rule in RULES}
 

@@ -65,3 +65,13 @@ def test_what_cannot_be_measured_has_no_score(windows, memorisation):
     assert memorisation.score(window.pixels, window.mask, "unheard") is None
     two = [w for w in windows if w.class_name == "pit"][:2]
     assert Memorisation(two, ["pit"]).score(window.pixels, window.mask, "pit") is None
+
+
+def test_a_copy_of_a_defect_that_is_not_at_hand_is_found_by_its_lender(windows):
+    pits = [w for w in windows if w.class_name == "pit"]
+    few = Memorisation(pits[1:], ["pit"])
+    plain = few.score(pits[0].pixels, pits[0].mask, "pit")
+    found = few.score(pits[0].pixels, pits[0].mask, "pit", [pits[0]])
+    assert plain.ratio > LEAST > found.ratio
+    assert found.example_id == pits[0].example_id
+    assert few.score(pits[0].pixels, pits[0].mask, "pit", [pits[1]]) == plain

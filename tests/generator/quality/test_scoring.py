@@ -6,20 +6,26 @@ from functools import partial
 import numpy as np
 import pytest
 
+import generator.quality.scoring as scoring_module
+import generator.quality.windows as windows_module
 from generator.baselines import make_baseline
 from generator.compositing import composite
 from generator.errors import PoolError
+from generator.images import ExampleReader
 from generator.masks import DraftPlanner
 from generator.planner_settings import PlannerSettings
 from generator.quality.agreement import MaskRules, judge
+from generator.quality.rules import QualityRules
 from generator.quality.scoring import (
     SCORES,
+    Scorer,
     embeddings,
     read_scores,
     score_samples,
     scorer_key,
     write_scores,
 )
+from generator.quality.windows import assign_folds, defect_window, read_sample, windows_of
 from generator.sampling import make_request, sample_pool
 
 
@@ -53,6 +59,38 @@ def test_every_sample_gets_every_score(pasted, examples, classes, miniature):
     sources = [scores[s.id]["nearest_id"] in s.source_ids for _, s in pasted]
     assert np.mean(sources) >= 0.5  # one image in six would be met by chance
     assert json.loads(json.dumps(scores)) == scores
+
+
+def test_the_lenders_model_does_not_judge_whatever_lies_behind(
+    pasted, examples, classes, miniature
+):
+    """Painted into a defect image of another fold, whose own model saw the lender."""
+    scorer = Scorer(examples, classes, miniature)
+    folds = assign_folds(examples, 0)
+    pairs = [(pool, s) for pool, s in pasted if s.lender is not None]
+    shown = [read_sample(*pair) for pair in pairs]
+    names, lenders = [s.class_name for _, s in pairs], [s.lender for _, s in pairs]
+    windows = [defect_window(image, box) for image, _, box in shown]
+    blind = scorer.agreement.scores(windows, names, [frozenset({folds[k]}) for k in lenders])
+    found = [s["class_agreement"] for s in scorer.score(shown, names, lenders)]
+    assert pairs and found == pytest.approx(blind, abs=1e-6)
+
+
+def test_a_copy_is_found_in_a_class_too_large_to_be_at_hand(
+    examples, classes, miniature, monkeypatch
+):
+    monkeypatch.setattr(windows_module, "MOST_OF_CLASS", 4)
+    monkeypatch.setattr(scoring_module, "MOST_OF_CLASS", 4)
+    scorer = Scorer(examples, classes, miniature)
+    at_hand = {w.example_id for bank in scorer.memorisation._banks.values() for w in bank.windows}
+    reader, least = ExampleReader(), QualityRules().memorisation.least
+    left_out = [e for e in examples if not e.is_clean and e.id not in at_hand]
+    assert len(left_out) >= 10
+    for example in left_out:
+        for window in windows_of(example, example.label, assign_folds(examples, 0), reader):
+            shown = [(window.pixels, window.mask, (0, 0, *window.mask.shape[::-1]))]
+            (found,) = scorer.score(shown, [example.label], [example.id])
+            assert found["memorisation"] < least and found["nearest_id"] == example.id
 
 
 def test_a_sample_scores_the_same_alone(pasted, examples, classes, miniature):
