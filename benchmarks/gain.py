@@ -6,13 +6,12 @@
 
 Twelve real images a class (ten on neu-det), near-identical photographs on one side of the split.
 The split is what is repeated, each with a training seed of its own, since which few images one has
-moves a score more than an arm does; within a split every arm has the same steps. Detectors and
-classifiers start from one that has learned drawn defects (`augment weights pretrain`), as from
-scratch they learn little in these steps by which arms could be told apart (docs/experiments.md);
-what that start is worth itself is measured beside it, `real` and `copy-paste` from scratch. U-Nets
-start from scratch. The table is printed after every split. Killed and repeated, it
-continues; `--table` prints what is finished. `--quick` is localisation alone on one split, three
-seeds.
+moves a score more than an arm does; within a split every arm has the same steps. All networks
+start from one that has learned drawn defects (`augment weights pretrain`), as from scratch they
+learn little in these steps by which arms could be told apart (docs/experiments.md); what that
+start is worth itself is measured beside it, `real` and `copy-paste` from scratch. The table is
+printed after every split. Killed and repeated, it continues; `--table` prints what is finished.
+`--quick` is localisation alone on one split, from scratch, three seeds.
 """
 
 import argparse
@@ -66,7 +65,7 @@ MIXES = ("mixed", DIFFUSION)
 
 BASELINES = (BASELINE, "plain-paste", "copy-paste")
 
-PRETRAINED = ("detection", "classification")
+PRETRAINED = ("detection", "classification", "localisation")
 """Tasks that start from drawn defects."""
 
 DRAWN = f"{BASELINE}, from drawn defects"

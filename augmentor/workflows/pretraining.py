@@ -27,7 +27,7 @@ PX: dict[Task, int] = {"detection": 192, "classification": 128, "localisation": 
 """Of the pictures, 160 to 320 px; what is learnt of them holds at other sizes, too."""
 
 STEPS: dict[Task, int] = {"detection": 6400, "classification": 2400, "localisation": 4800}
-"""Of detection until it was at rest (docs/experiments.md); of localisation it was not tried."""
+"""Of detection until it was at rest (docs/experiments.md); of the others no other was tried."""
 
 
 @dataclass(frozen=True)

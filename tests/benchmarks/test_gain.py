@@ -179,7 +179,9 @@ def test_what_the_start_is_worth_is_told_beside_arms_from_scratch(rows):
 def test_only_what_would_start_from_drawn_defects_is_trained_from_scratch_too():
     settings = {"tasks": ("detection", "localisation"), "arms": ("real", "mixed", "full")}
     found = scratch_settings(settings)
-    assert found["tasks"] == ("detection",) and found["arms"] == ("real",)
+    assert found["tasks"] == ("detection", "localisation") and found["arms"] == ("real",)
     assert "detector" not in found
-    assert scratch_settings(settings | {"detector": "own.pt"})["tasks"] == ()
+    assert scratch_settings(settings | {"detector": "own.pt"})["tasks"] == ("localisation",)
+    own = {"detector": "own.pt", "localiser": "folder"}
+    assert scratch_settings(settings | own)["tasks"] == ()
     assert scratch_settings(settings | {"arms": ("mixed", "full")})["tasks"] == ()
