@@ -240,9 +240,9 @@ painter = sampling.load_painter(checkpoint)
 count = 0
 if moment == "between image and line":
     whole = sampling.write_png
-    def write_png(path, pixels):
+    def write_png(path, pixels, **how):
         global count
-        whole(path, pixels)
+        whole(path, pixels, **how)
         count += 1
         if count == 2 * at + 1:
             (pool / "manifest.jsonl").open("a").write('{{"id": "half a li')
