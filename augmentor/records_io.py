@@ -5,7 +5,7 @@ user's own images are stored absolute.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ def load_records(data_dir: Path, *, verify: bool = True) -> list[DefectExample]:
             DefectExample.model_validate(_map_paths(line, lambda p: _resolved(p, data_dir)))
             for line in read_lines(path)
         ]
-    except (ValidationError, json.JSONDecodeError, KeyError) as fault:
+    except (ValidationError, ValueError, KeyError, TypeError) as fault:
         first = " ".join(str(fault).split())[:200]
         raise ProjectError(f"{path} is damaged ({first}); run augment import again.") from None
     if verify:
@@ -98,11 +98,24 @@ def file_facts(path: Path) -> dict[str, int]:
     return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
 
 
-def _verify(records: Iterable[DefectExample], data_dir: Path) -> None:
-    noted: dict[str, dict[str, Any]] = {}
-    if (data_dir / SPLITS).exists():
-        document = json.loads((data_dir / SPLITS).read_text(encoding="utf-8"))
-        noted = {entry["id"]: entry for entry in document["files"]}
+def _noted(data_dir: Path) -> dict[str, dict[str, Any]]:
+    """What `splits.json` notes of each image, by its id; {} without that file."""
+    path = data_dir / SPLITS
+    if not path.exists():
+        return {}
+    try:
+        return {entry["id"]: entry for entry in json.loads(path.read_text("utf-8"))["files"]}
+    except (ValueError, KeyError, TypeError) as fault:
+        raise ProjectError(f"{path} is damaged; run augment import again.") from fault
+
+
+def _verify(records: Sequence[DefectExample], data_dir: Path) -> None:
+    noted = _noted(data_dir)
+    if noted and noted.keys() != {record.id for record in records}:
+        raise ProjectError(
+            f"{data_dir / RECORDS} holds {len(records)} images and {SPLITS} beside it "
+            f"{len(noted)}, so one of them is damaged; run augment import again."
+        )
     for record in records:
         masks = [i.mask_path for i in record.instances if i.mask_path is not None]
         for path in (record.image_path, record.source_path, *masks):

@@ -66,8 +66,7 @@ def with_mix(
 
 def built_summary(project: Project) -> dict[str, Any]:
     """What `build.json` says of the built dataset; {} where there is none."""
-    stamp = project.dataset / STAMP
-    return dict(json.loads(stamp.read_text())["summary"]) if stamp.is_file() else {}
+    return dict(_stamped(project.dataset / STAMP).get("summary") or {})
 
 
 def as_built(project: Project) -> Project:
@@ -206,7 +205,16 @@ def pool_samples(project: Project, samples: Sequence[SyntheticDefect]) -> list[P
 
 
 def _done(stamp: Path, key: str) -> bool:
-    return stamp.is_file() and json.loads(stamp.read_text())["key"] == key
+    return _stamped(stamp).get("key") == key
+
+
+def _stamped(stamp: Path) -> dict[str, Any]:
+    """What a finished build left; {} where there is none, or a damaged one: it is built again."""
+    try:
+        content = json.loads(stamp.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _write(

@@ -158,7 +158,10 @@ def _register(project: Project, outcome: ImportOutcome, reporter: Reporter) -> N
         "records": sha256_of([located(r) for r in outcome.records]),
     }
     name = project.config.name
-    done = stamp.is_file() and json.loads(stamp.read_text()) == key
+    try:
+        done = json.loads(stamp.read_text(encoding="utf-8")) == key
+    except (FileNotFoundError, ValueError):  # a damaged one is written anew
+        done = False
     if done and fiftyone_io.is_dataset_of(name, project.folder):
         return
     reporter.say(f"Registering {len(outcome.records)} images in FiftyOne ({name})")

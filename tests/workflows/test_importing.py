@@ -12,7 +12,7 @@ from augmentor.errors import DatabaseError, ProjectError
 from augmentor.fiftyone_io import connect, is_dataset_of, register_mix
 from augmentor.records_io import load_records
 from augmentor.workflows import demo, loop
-from augmentor.workflows.build import build_dataset
+from augmentor.workflows.build import build_dataset, built_summary
 from augmentor.workflows.importing import Imported, import_project
 from augmentor.workflows.project import SourceConfig, SplitConfig, open_project
 from augmentor.workflows.reporting import Silent
@@ -132,3 +132,38 @@ def test_a_loop_knows_its_data_by_content(photos, tmp_path):
     imported(photos, "looped", there)
     assert key(there) != before
     assert there.joinpath("data/registered.json").read_text() != stamp
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("records.jsonl", "half"),
+        ("records.jsonl", ""),
+        ("records.jsonl", "[1, 2]\n"),
+        ("splits.json", "half"),
+        ("splits.json", ""),
+        ("splits.json", "[1, 2]"),
+    ],
+)
+def test_a_damaged_record_of_the_data_is_one_sentence_and_import_mends_it(photos, file, content):
+    name = photos.parent.name  # one of its own for each case
+    project = imported(photos, name).project
+    path, before = project.data / file, load_records(project.data)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] if content == "half" else content.encode())
+    with pytest.raises(ProjectError, match=r"damaged.*; run augment import again\.$"):
+        load_records(project.data)
+    assert not imported(photos, name).outcome.already_done
+    assert load_records(project.data) == before
+    assert path.read_bytes() == whole
+
+
+def test_a_damaged_note_of_what_was_registered_or_built_is_made_anew(photos):
+    project = imported(photos, "noted").project
+    for damaged in ("", "[1]", '{"dataset": '):
+        (project.data / "registered.json").write_text(damaged)
+        assert imported(photos, "noted").outcome.already_done
+    project.dataset.mkdir()
+    for damaged in ("", "[1]", '{"key": '):
+        (project.dataset / "build.json").write_text(damaged)
+        assert built_summary(project) == {}
