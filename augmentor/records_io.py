@@ -9,8 +9,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from augmentor.errors import ProjectError
 from generator.files import read_lines, sha256_of_file, write_lines
 from generator.images import hash_annotation
@@ -63,7 +61,7 @@ def load_records(data_dir: Path, *, verify: bool = True) -> list[DefectExample]:
             DefectExample.model_validate(_map_paths(line, lambda p: _resolved(p, data_dir)))
             for line in read_lines(path)
         ]
-    except (ValidationError, ValueError, KeyError, TypeError) as fault:
+    except (ValueError, KeyError, TypeError) as fault:
         first = " ".join(str(fault).split())[:200]
         raise ProjectError(f"{path} is damaged ({first}); run augment import again.") from None
     if verify:

@@ -65,9 +65,6 @@ MIXES = ("mixed", DIFFUSION)
 
 BASELINES = (BASELINE, "plain-paste", "copy-paste")
 
-PRETRAINED = ("detection", "classification", "localisation")
-"""Tasks that start from drawn defects."""
-
 DRAWN = f"{BASELINE}, from drawn defects"
 """Its name where it stands beside the same arm from scratch."""
 
@@ -156,12 +153,11 @@ def repeated(
         data: its photographs.
         homes: each split's project, by its seed.
         settings: of `evaluate`.
-        drawn: what the tasks of `PRETRAINED` start from is made here, unless `settings` names it.
+        drawn: what each task starts from is made here, unless `settings` names it.
         only: train nothing, print what is finished.
     """
     scratch = scratch_settings(settings)
-    for task in PRETRAINED:
-        setting = STARTS[task][0]
+    for task, (setting, _) in STARTS.items():
         if task in settings["tasks"] and setting not in settings:
             start = base(drawn, task, only=only)
             settings = settings | ({setting: str(start)} if start else {})
@@ -179,9 +175,8 @@ def repeated(
 
 def scratch_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of what is trained from scratch beside `settings`; its tasks may be none."""
-    tasks = [task for task in settings["tasks"] if task in PRETRAINED]
     # where a start was named, that one is meant and no other
-    tasks = [task for task in tasks if STARTS[task][0] not in settings]
+    tasks = [task for task in settings["tasks"] if STARTS[task][0] not in settings]
     arms = [arm for arm in FROM_SCRATCH if arm in settings["arms"]]
     if BASELINE not in arms:  # all is told beside it, and without arms the usual ones were trained
         tasks = []
@@ -323,7 +318,7 @@ def started(rows: Rows, scratch: Rows, classes: Mapping[str, Sequence[str]]) -> 
     the gap between `real` from scratch and all real data from drawn defects."""
     known = dict(rows) | {(task, from_scratch(arm)): own for (task, arm), own in scratch.items()}
     untaught = from_scratch(BASELINE)
-    tasks = [task for task in PRETRAINED if (task, untaught) in known]
+    tasks = [task for task in STARTS if (task, untaught) in known]
     lines = ["What starting from drawn defects is worth:"]
     if not tasks:
         return f"{lines[0]} nothing was trained from scratch yet"

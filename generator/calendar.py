@@ -36,7 +36,7 @@ class Calendar:
         instance is known); `clean_share` of what it draws, as `CropData.draw_classes` does, are
         none of them."""
         size = settings.batch_size
-        clean = clean_share if size == 1 else min(clean_share * size, size - 1)
+        clean = min(clean_share * size, max(size - 1, 1))
         per_epoch = max(math.ceil(instances / ((size - clean) * settings.accumulation)), 1)
         unit = 1 if settings.epochs is None else per_epoch
         length = settings.steps if settings.epochs is None else settings.epochs

@@ -57,8 +57,7 @@ def checkpoint_key(
     )
     data = describe_data(examples, classes)
     said = {"rules": RULES, "recipe": learnt, "data": data, "seed": seed, "base": base_hash(recipe)}
-    said["start"] = sha256_of_file(start) if start else None
-    return sha256_of(said)
+    return sha256_of(said | {"start": sha256_of_file(start) if start else None})
 
 
 def take_up(folder: Path, key: str, recipe: Recipe) -> bool:

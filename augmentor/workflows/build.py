@@ -1,6 +1,5 @@
 """Build: real images, a ratio, and whatever is still missing, to a mixed dataset."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from augmentor.workflows.generators import (
 )
 from augmentor.workflows.project import MixConfig, Project, ProjectConfig
 from augmentor.workflows.reporting import Reporter
+from downstream.files import read_json
 from generator.config import parse
 from generator.files import sha256_of, write_json
 from generator.quality.sheet import write_sheet
@@ -66,7 +66,7 @@ def with_mix(
 
 def built_summary(project: Project) -> dict[str, Any]:
     """What `build.json` says of the built dataset; {} where there is none."""
-    return dict(_stamped(project.dataset / STAMP).get("summary") or {})
+    return dict(read_json(project.dataset / STAMP).get("summary") or {})
 
 
 def as_built(project: Project) -> Project:
@@ -205,16 +205,7 @@ def pool_samples(project: Project, samples: Sequence[SyntheticDefect]) -> list[P
 
 
 def _done(stamp: Path, key: str) -> bool:
-    return _stamped(stamp).get("key") == key
-
-
-def _stamped(stamp: Path) -> dict[str, Any]:
-    """What a finished build left; {} where there is none, or a damaged one: it is built again."""
-    try:
-        content = json.loads(stamp.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    return read_json(stamp).get("key") == key
 
 
 def _write(

@@ -1,6 +1,5 @@
 """Import: a folder of real photographs becomes a project."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -25,6 +24,7 @@ from augmentor.workflows.project import (
     save_project,
 )
 from augmentor.workflows.reporting import Reporter
+from downstream.files import read_json
 from generator.files import sha256_of, sha256_of_file, write_json
 from generator.records import DefectExample
 
@@ -158,11 +158,7 @@ def _register(project: Project, outcome: ImportOutcome, reporter: Reporter) -> N
         "records": sha256_of([located(r) for r in outcome.records]),
     }
     name = project.config.name
-    try:
-        done = json.loads(stamp.read_text(encoding="utf-8")) == key
-    except (FileNotFoundError, ValueError):  # a damaged one is written anew
-        done = False
-    if done and fiftyone_io.is_dataset_of(name, project.folder):
+    if read_json(stamp) == key and fiftyone_io.is_dataset_of(name, project.folder):
         return
     reporter.say(f"Registering {len(outcome.records)} images in FiftyOne ({name})")
     fiftyone_io.register_real(name, outcome.records, project.config.classes, project.folder)

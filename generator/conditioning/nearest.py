@@ -24,6 +24,7 @@ from generator.conditioning.imagenet import (
 )
 from generator.conditioning.names import class_words
 from generator.errors import RecipeError, WeightsError
+from generator.quality.weights_files import find_safetensors
 from generator.weights.layout import beside, refuse_pickle
 
 if TYPE_CHECKING:
@@ -133,14 +134,13 @@ def find_classifier(file: Path | None) -> Path:
     Raises:
         WeightsError: it is missing, or a pickle that was not converted.
     """
-    home = Path(torch.hub.get_dir()) / "checkpoints"
-    found = [file] if file else sorted(home.glob(f"{_NAME}*.safetensors"))
-    if not found or not found[0].is_file():
+    chosen = file or find_safetensors(_NAME)
+    if chosen is None or not chosen.is_file():
+        place = file or Path(torch.hub.get_dir()) / "checkpoints"
         raise WeightsError(
-            f"No classifier of ImageNet is on disk ({_NAME}*.safetensors in {file or home}); set "
+            f"No classifier of ImageNet is on disk ({_NAME}*.safetensors in {place}); set "
             "conditioning.start to 'name' and type: augment train"
         )
-    chosen = found[0]
     if chosen.suffix in PICKLES:
         if not beside(chosen).is_file():
             refuse_pickle(chosen)

@@ -12,7 +12,6 @@ sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 from gain import (
     MIXES,
-    PRETRAINED,
     base,
     compared,
     judged,
@@ -24,6 +23,8 @@ from gain import (
     started,
     worse,
 )
+
+from downstream.config import STARTS
 
 MIXED, DIFFUSION = MIXES
 
@@ -98,7 +99,7 @@ def test_nothing_is_said_without_a_gap_or_a_mix(rows):
     assert "no mix was measured" in judged(rows, {})
 
 
-@pytest.mark.parametrize("task", PRETRAINED)
+@pytest.mark.parametrize("task", STARTS)
 def test_a_table_pretrains_nothing(tmp_path, task):
     assert base(tmp_path, task, only=True) is None
     run = tmp_path / "runs" / f"{task}-seed0-abc"
