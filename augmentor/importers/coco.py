@@ -1,19 +1,21 @@
 """`coco`: images and a JSON file with boxes, polygons or run lengths, compressed or not.
 
-Lin et al., *Microsoft COCO*, ECCV 2014; run lengths and polygons are decoded by pycocotools. Of an
+Lin et al., *Microsoft COCO*, ECCV 2014; polygons are decoded by pycocotools. Of an
 annotation with an outline, the outline counts and its box is derived from that.
 """
 
 import json
-from collections import defaultdict
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from augmentor.errors import SourceError
+from augmentor.importers.names import name_fault
 from augmentor.importers.scan import Bad, Found, Scan, Shape, Tree, add, unlabelled
 
 NAME = "coco"
+_KEYS = ("images", "annotations", "categories")
 
 
 def recognise(tree: Tree) -> str | None:
@@ -43,16 +45,18 @@ def scan(tree: Tree) -> Scan:
     classes: dict[str, None] = {}
     for path in files:
         content = _load(tree, path)
-        by_id = {c["id"]: str(c["name"]) for c in content["categories"] if _is_category(c)}
-        classes.update(dict.fromkeys(by_id[key] for key in sorted(by_id, key=str)))
-        of_image = defaultdict(list)
-        for annotation in content["annotations"]:
-            if isinstance(annotation, dict):
-                of_image[annotation.get("image_id")].append(annotation)
-        for entry in content["images"]:
-            item = _read(tree, path, entry, of_image.pop(entry.get("id"), []), by_id, finder)
+        names, unnamed = _categories(path, content["categories"])
+        classes.update(dict.fromkeys(names[key] for key in sorted(names, key=str)))
+        of_image = _by_image(tree, path, content["annotations"])
+        entries = _entries(out, path, content["images"])
+        files_of_id = Counter(key for key, _ in entries)
+        for (key, _), entry in entries.items():
+            item = _read(tree, path, entry, of_image.pop(key, []), names, unnamed, finder)
             target = item.image if isinstance(item, Found) else item.path
-            if target in labels and labels[target] != item:
+            if files_of_id[key] > 1:
+                reason = f"{path.name} gives the id {key} to {files_of_id[key]} images"
+                item = Bad(target, "bad_label", reason)
+            elif target in labels and labels[target] != item:
                 item = Bad(target, "conflict", f"{path.name} labels it in another way")
             labels[target] = item
         left = sum(len(rest) for rest in of_image.values())
@@ -100,13 +104,14 @@ class _Finder:
 def _read(
     tree: Tree,
     path: Path,
-    entry: Any,
+    entry: Mapping[str, Any],
     annotations: list[dict[str, Any]],
     names: Mapping[Any, str],
+    unnamed: Mapping[Any, str],
     finder: _Finder,
 ) -> Found | Bad:
     """One entry of `images` with its annotations."""
-    file_name = str(entry.get("file_name", ""))
+    file_name = entry["file_name"]
     image = finder.find(path, file_name)
     if isinstance(image, str):
         return Bad(
@@ -114,14 +119,15 @@ def _read(
         )
     shapes = []
     for annotation in annotations:
-        if annotation.get("category_id") not in names:
-            unknown = annotation.get("category_id")
-            return Bad(image, "unknown_class", f"category {unknown} is not in {path.name}")
-        shape = _shape(annotation, names[annotation["category_id"]])
+        category = _key(annotation.get("category_id"))
+        if category not in names:
+            unknown = f"category {category} is not in {path.name}"
+            return Bad(image, "unknown_class", unnamed.get(category, unknown))
+        shape = _shape(annotation, names[category])
         if shape is None:
             return Bad(image, "bad_label", f"annotation {annotation.get('id')} has no usable shape")
         shapes.append(shape)
-    size = (entry.get("width"), entry.get("height"))
+    size: Any = (entry.get("width"), entry.get("height"))
     known = all(isinstance(v, int) and v > 0 for v in size)
     return Found(image, shapes=tuple(shapes), size_wh=size if known else None)
 
@@ -137,7 +143,7 @@ def _shape(annotation: Mapping[str, Any], name: str) -> Shape | None:
                 return None
             return Shape(name, polygons=polygons)
         x, y, w, h = (float(v) for v in annotation["bbox"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
     return Shape(name, (x, y, x + w, y + h))
 
@@ -147,17 +153,78 @@ def _annotation_files(tree: Tree) -> list[Path]:
 
 
 def _load(tree: Tree, path: Path) -> dict[str, Any]:
-    """Content of a COCO file, read once a tree; empty for any other JSON file."""
+    """Content of a COCO file, read once a tree; empty for any other JSON file.
+
+    Raises:
+        SourceError: it speaks of what a COCO file speaks of, but was cut off or damaged.
+    """
     if path not in tree.cache:
+        text = b""
         try:
-            content = json.loads(path.read_text(encoding="utf-8-sig"))
-        except (OSError, ValueError):
+            text = path.read_bytes()
+            content = json.loads(text.decode("utf-8-sig"))
+        except (OSError, ValueError, RecursionError) as fault:
+            if any(b'"%s"' % key.encode() in text for key in _KEYS):
+                raise SourceError(
+                    f"{path} is no whole JSON ({fault}), though it speaks of images or annotations;"
+                    " save it again, or take it out of the folder."
+                ) from None
             content = None
-        keys = ("images", "annotations", "categories")
-        fits = isinstance(content, dict) and all(isinstance(content.get(k), list) for k in keys)
+        fits = isinstance(content, dict) and all(isinstance(content.get(k), list) for k in _KEYS)
         tree.cache[path] = content if fits else {}
     return tree.cache[path]
 
 
-def _is_category(item: Any) -> bool:
-    return isinstance(item, dict) and "id" in item and "name" in item
+def _categories(path: Path, categories: Sequence[Any]) -> tuple[dict[Any, str], dict[Any, str]]:
+    """Class by category, and, by category, why it means none."""
+    names: dict[Any, str] = {}
+    unnamed: dict[Any, str] = {}
+    for item in categories:
+        if not isinstance(item, dict) or "id" not in item:
+            continue  # no annotation can mean it
+        key, name = _key(item["id"]), item.get("name")
+        fault = name_fault(name)
+        if fault:
+            unnamed[key] = f"category {key} in {path.name} means no class: its name {fault}"
+        elif names.setdefault(key, str(name)) != str(name):
+            unnamed[key] = f"category {key} is both {names[key]!r} and {name!r} in {path.name}"
+    return {key: name for key, name in names.items() if key not in unnamed}, unnamed
+
+
+def _entries(
+    out: Scan, path: Path, images: Sequence[Any]
+) -> dict[tuple[Any, str], Mapping[str, Any]]:
+    """Entries of `images` by id and file, each once; what names no file is bad."""
+    entries: dict[tuple[Any, str], Mapping[str, Any]] = {}
+    for number, entry in enumerate(images, start=1):
+        name = entry.get("file_name") if isinstance(entry, dict) else None
+        if isinstance(name, str) and name:
+            entries.setdefault((_key(entry.get("id")), name), entry)
+        else:
+            reason = f"image {number} of its list is no object with a file_name"
+            out.bad.append(Bad(path, "no_image", reason))
+    return entries
+
+
+def _by_image(
+    tree: Tree, path: Path, annotations: Sequence[Any]
+) -> dict[Any, list[dict[str, Any]]]:
+    """Annotations by the id of their image.
+
+    Raises:
+        SourceError: one is no object, so that no one knows which image it would be of.
+    """
+    of_image = defaultdict(list)
+    for number, annotation in enumerate(annotations, start=1):
+        if not isinstance(annotation, dict):
+            raise SourceError(
+                f"{tree.name(path)}: annotation {number} of {len(annotations)} is no object but "
+                f"{annotation!r}; mend the file, since an image might seem clean without it."
+            )
+        of_image[_key(annotation.get("image_id"))].append(annotation)
+    return of_image
+
+
+def _key(value: Any) -> Any:
+    """An id that can be looked up, whatever JSON gave."""
+    return value if isinstance(value, str | int | float | None) else repr(value)

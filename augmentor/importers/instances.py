@@ -9,7 +9,7 @@ another size of the same picture are scaled to the image's own.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -17,11 +17,14 @@ from scipy import ndimage
 
 from augmentor.errors import ImageError
 from augmentor.images import ASPECT_TOLERANCE, MaskEncoding, read_mask
+from augmentor.importers.rle import rle_mask
 from augmentor.importers.scan import Found, Shape
 from generator.parts import label_parts
 from generator.records import GOOD, Box, MaskKind
 
 LEAST_AREA_PX = 9
+MOST_PX = 1_000_000
+"""A side that a label states and that is longer is no image's."""
 EDGE_TOLERANCE = 0.02
 """How far a box may reach over the image's edge, as a share of its side (at least 2 px)."""
 
@@ -141,7 +144,8 @@ def _class_of(found: Found, value: int, rule: MaskRule) -> str:
 def _from_shapes(found: Found, resolution_wh: tuple[int, int]) -> Marks:
     stated = found.size_wh or resolution_wh
     width, height = resolution_wh
-    if abs(stated[0] * height / (stated[1] * width) - 1) > ASPECT_TOLERANCE:
+    too_large = max(stated) > MOST_PX
+    if too_large or abs(stated[0] * height / (stated[1] * width) - 1) > ASPECT_TOLERANCE:
         raise ImageError(
             f"its label was made for {stated[0]} x {stated[1]} px, the upright image has "
             f"{width} x {height} px",
@@ -161,7 +165,7 @@ def _part(
         points = [np.array(p, float).reshape(-1, 2) * scale for p in shape.polygons]
         mask = polygon_mask(points, resolution_wh)
     elif shape.rle is not None:
-        mask = _rle_mask(shape.rle, stated_wh)
+        mask = rle_mask(shape.rle, stated_wh)
         if stated_wh != resolution_wh:
             values = mask.astype(np.uint8)
             mask = cv2.resize(values, resolution_wh, interpolation=cv2.INTER_NEAREST) > 0
@@ -190,34 +194,18 @@ def polygon_mask(polygons: Sequence[np.ndarray], resolution_wh: tuple[int, int])
     width, height = resolution_wh
     outlines = []
     for points in polygons:
-        if len(points) < 3 or not np.isfinite(points).all():
+        if len(points) < 3:
             raise ImageError("an outline of its labels has fewer than 3 points", "bad_label")
+        if not np.isfinite(points).all():
+            raise ImageError(
+                "an outline of its labels holds a value that is no number", "bad_label"
+            )
         slack = np.maximum(2, EDGE_TOLERANCE * np.array([width, height]))
         if (points < -slack).any() or (points > np.array([width, height]) + slack).any():
             raise ImageError("an outline of its labels leaves the image", "bad_label")
         outlines.append(np.clip(points, 0, [width, height]).ravel().tolist())
     merged = coco_mask.merge(coco_mask.frPyObjects(outlines, height, width))
     return coco_mask.decode(merged).astype(bool)
-
-
-def _rle_mask(rle: Any, resolution_wh: tuple[int, int]) -> np.ndarray:
-    from pycocotools import mask as coco_mask
-
-    width, height = resolution_wh
-    try:
-        if list(rle["size"]) != [height, width]:
-            raise ImageError(
-                f"its run lengths are for {rle['size'][1]} x {rle['size'][0]} px, the image has "
-                f"{width} x {height} px",
-                "bad_label",
-            )
-        if isinstance(rle["counts"], list):
-            if sum(rle["counts"]) != height * width:
-                raise ImageError("its run lengths do not add up to the image", "bad_label")
-            rle = coco_mask.frPyObjects(rle, height, width)
-        return coco_mask.decode(rle).astype(bool)
-    except (KeyError, TypeError, ValueError) as fault:
-        raise ImageError(f"its run lengths can't be read ({fault})", "bad_label") from None
 
 
 def _clipped(box: np.ndarray, resolution_wh: tuple[int, int]) -> Box:

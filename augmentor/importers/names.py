@@ -49,6 +49,25 @@ def is_good(name: str) -> bool:
     return "".join(words) in ("nodefect", "nodefects", "undamaged", "flawless", "nondefective")
 
 
+def name_fault(name: object) -> str | None:
+    """Why something that an annotation file gives as the name of a class can't be one, if so.
+
+    >>> name_fault("hole"), name_fault(7)
+    (None, None)
+    >>> name_fault(" ")
+    'is empty'
+    """
+    if isinstance(name, bool) or not isinstance(name, str | int | float):
+        return f"is {name!r}, which is no text; put it in quotes"
+    if not str(name).strip():
+        return "is empty"
+    if not str(name).isprintable():
+        return f"is {name!r}, with a line break or another character that can't be printed"
+    if str(name) != str(name).strip():
+        return f"is {name!r}, with blanks around it"
+    return None
+
+
 def class_folder(folders: Iterable[str]) -> str | None:
     """The nearest folder that names a class: not `Imgs`, `train`, `masks` and the like."""
     for name in reversed(list(folders)):

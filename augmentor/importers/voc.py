@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from augmentor.importers.names import IMAGE_FOLDERS, MASK_FOLDERS, SPLIT_FOLDERS
+from augmentor.importers.names import IMAGE_FOLDERS, MASK_FOLDERS, SPLIT_FOLDERS, name_fault
 from augmentor.importers.scan import Bad, Found, Scan, Shape, Tree, add, unlabelled
 
 NAME = "voc"
@@ -100,10 +100,14 @@ def _found(image: Path, path: Path, root: ET.Element, *, shift: int) -> Found | 
             x1, y1, x2, y2 = _numbers(box)
         except (TypeError, ValueError):
             return Bad(image, "bad_label", f"{path.name} has a box that isn't four numbers")
-        if not name:
-            return Bad(image, "unknown_class", f"{path.name} has an object without a name")
+        fault = name_fault(name)
+        if fault:
+            return Bad(image, "unknown_class", f"{path.name} has an object whose name {fault}")
         shapes.append(Shape(name, (x1 - shift, y1 - shift, x2, y2)))
-    return Found(image, shapes=tuple(shapes), size_wh=_size(root))
+    try:
+        return Found(image, shapes=tuple(shapes), size_wh=_size(root))
+    except (ValueError, OverflowError) as fault:
+        return Bad(image, "bad_label", f"{path.name} states a size that can't be ({fault})")
 
 
 def _numbers(box: ET.Element | None) -> Sequence[float]:
@@ -125,11 +129,12 @@ def _has_zero(root: ET.Element) -> bool:
 def _size(root: ET.Element) -> tuple[int, int] | None:
     """Width and height as stated; None where they are missing or 0, as some tools leave them."""
     size = root.find("size")
-    try:
-        width, height = (int(float(size.findtext(k) or 0)) for k in ("width", "height"))  # type: ignore[union-attr]
-    except (AttributeError, ValueError):
+    if size is None:
         return None
-    return (width, height) if width > 0 and height > 0 else None
+    width, height = (int(float(size.findtext(k) or 0)) for k in ("width", "height"))
+    if min(width, height) < 0:
+        raise ValueError(f"{width} x {height} px")
+    return (width, height) if width and height else None
 
 
 def _lower(tree: Tree, path: Path) -> set[str]:

@@ -5,10 +5,14 @@ empty file says that the image is clean; a missing one says nothing, and the ima
 """
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from augmentor.errors import SourceError
+from augmentor.importers.names import name_fault
 from augmentor.importers.scan import Bad, Found, Scan, Shape, Tree, add, unlabelled
 
 NAME = "yolo"
@@ -91,7 +95,9 @@ def _parse(path: Path) -> list[tuple[int, list[float]]] | str:
         except ValueError:
             return f"line {number} is not made of numbers"
         polygon = len(values) >= 6 and len(values) % 2 == 0
-        if label != int(label) or not (len(values) == 4 or polygon):
+        if not label.is_integer():
+            return f"line {number} has the class {words[0]}, no whole number"
+        if not (len(values) == 4 or polygon):
             return f"line {number} has {len(words)} numbers, neither a box nor a polygon"
         out.append((int(label), values))
     return out
@@ -129,20 +135,78 @@ def _parallel(image: Path) -> Path:
 
 
 def _class_names(tree: Tree) -> tuple[dict[int, str], str]:
-    """Class by number, and the file that says so; both empty without one."""
-    for path in tree.with_suffix(".yaml", ".yml"):
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError):
-            continue
-        names = content.get("names") if isinstance(content, dict) else None
-        if isinstance(names, list):
-            return {k: str(name) for k, name in enumerate(names)}, tree.name(path)
-        if isinstance(names, dict) and all(str(k).isdigit() for k in names):
-            return {int(k): str(name) for k, name in sorted(names.items())}, tree.name(path)
+    """Class by number, and the file that says so; both empty without one.
+
+    Raises:
+        SourceError: a file that should say so can't be read, or says what can't be.
+    """
+    read = [(path, _names_of_yaml(tree, path)) for path in tree.with_suffix(".yaml", ".yml")]
+    stated = [(path, names) for path, names in read if names]
+    for path, names in stated[1:]:
+        if names != stated[0][1]:
+            raise SourceError(
+                f"{tree.name(stated[0][0])} and {tree.name(path)} name the classes differently; "
+                "take the one that isn't meant out of the folder."
+            )
+    if stated:
+        return stated[0][1], tree.name(stated[0][0])
     for path in tree.files:
         if path.name.lower() in _NAME_FILES:
-            lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-            words = [line.strip() for line in lines if line.strip()]
-            return dict(enumerate(words)), tree.name(path)
+            lines = [line.strip() for line in _text(tree, path).rstrip().splitlines()]
+            return _checked(tree, path, dict(enumerate(lines))), tree.name(path)
     return {}, ""
+
+
+def _names_of_yaml(tree: Tree, path: Path) -> dict[int, str] | None:
+    """What `names` of a YAML file says; None for one that has no `names`."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as fault:
+        if b"names" in path.read_bytes():
+            raise _unreadable(tree, path, fault) from None
+        return None
+    names = content.get("names") if isinstance(content, dict) else None
+    if names is None:
+        return None
+    if isinstance(names, list):
+        return _checked(tree, path, dict(enumerate(names)))
+    if not isinstance(names, dict) or not all(str(key).isdecimal() for key in names):
+        raise SourceError(
+            f"{tree.name(path)}: names must be a list, or a map from class numbers, got {names!r}."
+        )
+    numbered: dict[int, Any] = {}
+    for key, name in names.items():
+        if int(key) in numbered:
+            raise SourceError(f"{tree.name(path)} names class {int(key)} twice; keep one of them.")
+        numbered[int(key)] = name
+    return _checked(tree, path, dict(sorted(numbered.items())))
+
+
+def _checked(tree: Tree, path: Path, names: Mapping[int, Any]) -> dict[int, str]:
+    """Names of classes as text, where each can be one and no two are alike."""
+    numbers: dict[str, int] = {}
+    for number, name in names.items():
+        fault = name_fault(name)
+        if fault:
+            raise SourceError(f"{tree.name(path)}: the name of class {number} {fault}.")
+        first = numbers.setdefault(str(name), number)
+        if first != number:
+            raise SourceError(
+                f"{tree.name(path)} gives classes {first} and {number} the same name, {name!r}; "
+                "name them differently, or give their labels one number."
+            )
+    return {number: str(name) for number, name in names.items()}
+
+
+def _text(tree: Tree, path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as fault:
+        raise _unreadable(tree, path, fault) from None
+
+
+def _unreadable(tree: Tree, path: Path, fault: Exception) -> SourceError:
+    reason = " ".join(str(fault).split())
+    return SourceError(
+        f"{tree.name(path)} can't be read ({reason}), so the classes have no names; mend it."
+    )

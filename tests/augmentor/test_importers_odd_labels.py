@@ -1,0 +1,328 @@
+"""Annotation files as they come: damaged, contradictory, or of values that no format knows."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from augmentor.errors import SourceError
+from augmentor.importers import ImportOutcome, import_source
+
+H, W = 40, 64
+Document = dict[str, Any]
+
+
+def save(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    Image.fromarray(rng.integers(60, 200, (H, W), dtype=np.uint8)).save(path)
+
+
+def run(tmp_path: Path, **kwargs: object) -> ImportOutcome:
+    return import_source(tmp_path / "in", tmp_path / "data", **kwargs)  # type: ignore[arg-type]
+
+
+def refused(tmp_path: Path, **kwargs: object) -> dict[str, tuple[str, str]]:
+    """Kind and reason of each bad file of an import that is refused for them."""
+    with pytest.raises(SourceError, match="can't be used"):
+        run(tmp_path, **kwargs)
+    report = json.loads((tmp_path / "data/import_report.json").read_text())
+    bad: dict[str, tuple[str, str]] = {}
+    for entry in report["bad"]:
+        before = bad.get(entry["path"], ("", ""))[1]
+        bad[entry["path"]] = (entry["kind"], f"{before} {entry['reason']}".strip())
+    return bad
+
+
+def coco(tmp_path: Path) -> Document:
+    """Four images with a hole each, and a clean one; not yet written."""
+    for k in range(5):
+        save(tmp_path / f"in/images/{k}.png", k)
+    images = [{"id": k, "file_name": f"{k}.png", "width": W, "height": H} for k in range(5)]
+    annotations = [
+        {"id": k, "image_id": k, "category_id": 1, "bbox": [10, 5, 20, 12]} for k in range(4)
+    ]
+    return {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "hole"}],
+    }
+
+
+def write_coco(tmp_path: Path, document: Document) -> None:
+    (tmp_path / "in/a.json").write_text(json.dumps(document))
+
+
+def test_two_coco_images_of_one_id_are_refused_by_name(tmp_path: Path) -> None:
+    document = coco(tmp_path)
+    document["images"][4]["id"] = 0
+    write_coco(tmp_path, document)
+    bad = refused(tmp_path)
+    assert set(bad) == {"images/0.png", "images/4.png"}
+    assert all(
+        reason == "bad_label" and "a.json gives the id 0 to 2 images" in text
+        for reason, text in bad.values()
+    )
+    assert len(run(tmp_path, on_bad="skip").records) == 3
+
+
+def test_a_coco_image_listed_twice_alike_is_one(tmp_path: Path) -> None:
+    document = coco(tmp_path)
+    document["images"].append(document["images"][0])
+    write_coco(tmp_path, document)
+    assert run(tmp_path).report["images"] == {"hole": 4, "good": 1}
+
+
+def test_a_coco_category_with_two_names_is_refused_where_it_is_used(tmp_path: Path) -> None:
+    document = coco(tmp_path)
+    document["categories"] += [{"id": 1, "name": "scratch"}, {"id": 2, "name": "pit"}]
+    document["annotations"][3]["category_id"] = 2
+    write_coco(tmp_path, document)
+    bad = refused(tmp_path)
+    assert set(bad) == {f"images/{k}.png" for k in range(3)}
+    assert "category 1 is both 'hole' and 'scratch' in a.json" in bad["images/0.png"][1]
+
+
+@pytest.mark.parametrize("name", [None, "", "  ", "ho\nle", True, ["hole"]])
+def test_a_coco_category_without_a_usable_name_is_refused(tmp_path: Path, name: object) -> None:
+    document = coco(tmp_path)
+    document["categories"][0]["name"] = name
+    write_coco(tmp_path, document)
+    kind, reason = refused(tmp_path)["images/0.png"]
+    assert kind == "unknown_class"
+    assert "category 1 in a.json means no class" in reason
+
+
+@pytest.mark.parametrize("odd", [3, "x", [1, 2], None])
+def test_a_coco_annotation_that_is_no_object_is_refused(tmp_path: Path, odd: object) -> None:
+    document = coco(tmp_path)
+    document["annotations"].insert(2, odd)
+    write_coco(tmp_path, document)
+    for on_bad in ("error", "skip"):
+        with pytest.raises(SourceError, match=r"a\.json: annotation 3 of 5 is no object.*mend"):
+            run(tmp_path, on_bad=on_bad)
+
+
+def _entry(document: Document, value: object) -> None:
+    document["images"].append(value)
+
+
+def _image_id(document: Document, value: object) -> None:
+    document["annotations"][0]["image_id"] = value
+
+
+def _category_id(document: Document, value: object) -> None:
+    document["annotations"][0]["category_id"] = value
+
+
+def _file_name(document: Document, value: object) -> None:
+    document["images"][0]["file_name"] = value
+
+
+def _width(document: Document, value: object) -> None:
+    document["images"][0]["width"] = value
+
+
+@pytest.mark.parametrize(
+    ("change", "value", "path", "part"),
+    [
+        (_entry, 5, "a.json", "image 6 of its list is no object with a file_name"),
+        (_entry, "x.png", "a.json", "image 6 of its list is no object with a file_name"),
+        (_file_name, None, "a.json", "image 1 of its list is no object with a file_name"),
+        (_file_name, "", "a.json", "image 1 of its list is no object with a file_name"),
+        (_image_id, [1], "a.json", "1 annotations are of images that it doesn't list"),
+        (_category_id, [1], "images/0.png", "category [1] is not in a.json"),
+        (_width, 10**400, "images/0.png", "its label was made for 10000"),
+    ],
+)
+def test_odd_coco_values_are_bad_files(
+    tmp_path: Path, change: Callable[[Document, object], None], value: object, path: str, part: str
+) -> None:
+    document = coco(tmp_path)
+    change(document, value)
+    write_coco(tmp_path, document)
+    assert part in refused(tmp_path)[path][1]
+
+
+def run_lengths(mask: np.ndarray) -> Document:
+    made = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {"size": made["size"], "counts": made["counts"].decode()}
+
+
+def small() -> np.ndarray:
+    mask = np.zeros((H // 2, W // 2), bool)
+    mask[5:15, 7:27] = True
+    return mask
+
+
+@pytest.mark.parametrize(
+    ("rle", "part"),
+    [
+        (run_lengths(small()), "its run lengths are for 32 x 20 px, not 64 x 40"),
+        (run_lengths(small()) | {"size": [H, W]}, "its run lengths cover 640 px, not 64 x 40"),
+        ({"size": [H, W], "counts": [5, 7, 20]}, "its run lengths cover 32 px, not 64 x 40"),
+        ({"size": [H, W], "counts": [5, -5, H * W]}, "its run lengths can't be read"),
+        ({"size": [H, W], "counts": ["a"]}, "its run lengths can't be read"),
+        ({"size": [H, W], "counts": "zz~\x01"}, "its run lengths can't be read"),
+        ({"size": [H, W], "counts": "zzz"}, "its run lengths can't be read"),
+        ({"size": [H, W], "counts": "a" * 200}, "its run lengths can't be read"),
+        ({"size": [H, W], "counts": None}, "its run lengths can't be read"),
+        ({"size": [H, W]}, "its run lengths can't be read"),
+        ({"size": [H], "counts": [5]}, "its run lengths can't be read"),
+        ({"size": None, "counts": [5]}, "its run lengths can't be read"),
+    ],
+)
+def test_run_lengths_that_are_not_the_images_are_refused(
+    tmp_path: Path, rle: Document, part: str
+) -> None:
+    document = coco(tmp_path)
+    document["annotations"][0]["segmentation"] = rle
+    write_coco(tmp_path, document)
+    kind, reason = refused(tmp_path)["images/0.png"]
+    assert kind == "bad_label" and part in reason
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_run_lengths_are_decoded_as_pycocotools_does(tmp_path: Path, seed: int) -> None:
+    mask = np.random.default_rng(seed).random((H, W)) < (0.02, 0.5, 0.98)[seed]
+    document = coco(tmp_path)
+    document["annotations"][0]["segmentation"] = run_lengths(mask)
+    write_coco(tmp_path, document)
+    record = next(r for r in run(tmp_path).records if r.source_path.name == "0.png")
+    x1, y1, x2, y2 = record.instances[0].box_xyxy
+    found = np.asarray(Image.open(record.instances[0].mask_path)) > 0  # type: ignore[arg-type]
+    assert (found == mask[y1:y2, x1:x2]).all() and found.sum() == mask.sum()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_outline_with_a_value_that_is_no_number_is_refused(tmp_path: Path, value: float) -> None:
+    document = coco(tmp_path)
+    document["annotations"][0]["segmentation"] = [[10, 10, value, 10, 30, 30]]
+    write_coco(tmp_path, document)
+    assert (
+        "an outline of its labels holds a value that is no number"
+        in (refused(tmp_path)["images/0.png"][1])
+    )
+
+
+@pytest.mark.parametrize("layout", ["auto", "coco"])
+def test_a_coco_file_that_was_cut_off_is_named(tmp_path: Path, layout: str) -> None:
+    document = coco(tmp_path)
+    (tmp_path / "in/a.json").write_text(json.dumps(document)[:-20])
+    with pytest.raises(SourceError, match=r"a\.json is no whole JSON.*save it again"):
+        run(tmp_path, layout=layout)
+
+
+def test_other_damaged_json_does_not_matter(tmp_path: Path) -> None:
+    write_coco(tmp_path, coco(tmp_path))
+    (tmp_path / "in/settings.json").write_text('{"zoom": ')
+    assert run(tmp_path).layout == "coco"
+
+
+def yolo(tmp_path: Path) -> Path:
+    """Four images with a box each, and a clean one; returns the folder."""
+    root = tmp_path / "in"
+    for k in range(5):
+        save(root / f"images/{k}.png", k)
+        (root / "labels").mkdir(exist_ok=True)
+        (root / f"labels/{k}.txt").write_text("0 0.5 0.5 0.25 0.25\n" if k < 4 else "")
+    (root / "data.yaml").write_text("names: [hole, scratch]\n")
+    return root
+
+
+@pytest.mark.parametrize("word", ["nan", "inf", "-inf", "0.5"])
+def test_a_yolo_class_that_is_no_whole_number_is_refused(tmp_path: Path, word: str) -> None:
+    (yolo(tmp_path) / "labels/0.txt").write_text(f"{word} 0.5 0.5 0.1 0.1\n")
+    kind, reason = refused(tmp_path)["images/0.png"]
+    assert kind == "bad_label" and f"line 1 has the class {word}, no whole number" in reason
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("names: [a\n b: :", "can't be read"),
+        ("names: {0: hole, '²': scratch}", "names must be a list, or a map from class numbers"),
+        ("names: {-1: hole, 0: scratch}", "names must be a list, or a map from class numbers"),
+        ("names: hole", "names must be a list, or a map from class numbers"),
+        ("names: {0: hole, '0': scratch}", "names class 0 twice"),
+        ("names: [hole, hole]", "gives classes 0 and 1 the same name, 'hole'"),
+        ("names: [null, scratch]", "the name of class 0"),
+        ("names: [no, scratch]", "the name of class 0"),
+        ("names: ['', scratch]", "the name of class 0"),
+        ('names: ["ho\\nle", scratch]', "the name of class 0"),
+        ("names: [[a], [b]]", "the name of class 0"),
+        ("names: [a]\nday: 2024-99-99\n", "can't be read"),
+    ],
+)
+def test_yolo_names_that_cannot_be_are_refused_by_name(
+    tmp_path: Path, text: str, part: str
+) -> None:
+    (yolo(tmp_path) / "data.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(SourceError, match=r"data\.yaml") as caught:
+        run(tmp_path)
+    assert part in str(caught.value)
+
+
+def test_yolo_names_that_are_no_utf8_or_contradict_each_other_are_refused(tmp_path: Path) -> None:
+    root = yolo(tmp_path)
+    (root / "data.yaml").write_bytes("names: [riß]\n".encode("latin-1"))
+    with pytest.raises(SourceError, match=r"data\.yaml can't be read \(.*utf-8"):
+        run(tmp_path)
+    (root / "data.yaml").write_text("names: [hole, scratch]\n")
+    (root / "a.yaml").write_text("names: {0: hole, 1: scratch}\n")
+    (root / "notes.yaml").write_text("camera: [1\n")
+    assert run(tmp_path).classes == ("hole",)
+    (root / "a.yaml").write_text("names: [pit, scratch]\n")
+    with pytest.raises(SourceError, match=r"a\.yaml and data\.yaml name the classes differently"):
+        run(tmp_path)
+
+
+def test_a_gap_in_classes_txt_is_refused_and_not_closed(tmp_path: Path) -> None:
+    root = yolo(tmp_path)
+    (root / "data.yaml").unlink()
+    (root / "classes.txt").write_text("hole\n\nscratch\n\n\n")
+    with pytest.raises(SourceError, match=r"classes\.txt: the name of class 1 is empty"):
+        run(tmp_path)
+    (root / "classes.txt").write_text("hole\r\nscratch\r\n\r\n")
+    assert run(tmp_path).classes == ("hole",)
+    (root / "classes.txt").write_bytes("riß\n".encode("latin-1"))
+    with pytest.raises(SourceError, match=r"classes\.txt can't be read"):
+        run(tmp_path)
+
+
+def voc(tmp_path: Path, width: object = W, name: str = "hole") -> None:
+    """Four images with a box each, and a clean one; the size and name are the first one's."""
+    for k in range(5):
+        save(tmp_path / f"in/{k}.png", k)
+        item = (
+            f"<object><name>{'hole' if k else name}</name><bndbox><xmin>11</xmin><ymin>6</ymin>"
+            "<xmax>30</xmax><ymax>17</ymax></bndbox></object>"
+        )
+        size = f"<size><width>{W if k else width}</width><height>{H}</height></size>"
+        text = f"<filename>{k}.png</filename>{size}{item if k < 4 else ''}"
+        (tmp_path / f"in/{k}.xml").write_text(f"<annotation>{text}</annotation>")
+
+
+@pytest.mark.parametrize("width", ["inf", "nan", "-4", "wide", "1e308"])
+def test_a_voc_size_that_cannot_be_is_refused(tmp_path: Path, width: str) -> None:
+    voc(tmp_path, width)
+    kind, reason = refused(tmp_path)["0.png"]
+    assert kind == "bad_label"
+    assert "0.xml states a size that can't be" in reason or "label was made for 1000" in reason
+
+
+@pytest.mark.parametrize("width", ["0", "", f"{W}.0"])
+def test_a_voc_size_that_is_missing_is_the_images_own(tmp_path: Path, width: str) -> None:
+    voc(tmp_path, width)
+    assert run(tmp_path).report["images"] == {"hole": 4, "good": 1}
+
+
+def test_a_voc_name_of_two_lines_is_refused(tmp_path: Path) -> None:
+    voc(tmp_path, name="ho\nle")
+    kind, reason = refused(tmp_path)["0.png"]
+    assert kind == "unknown_class" and "0.xml" in reason and "line break" in reason
