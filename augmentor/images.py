@@ -1,4 +1,4 @@
-"""Reading photographs and masks as people really store them.
+"""Reading photographs as people really store them (masks: importers/mask_files.py).
 
 One convention comes out, whatever went in: upright, 8 bit, (H, W, 3) RGB. The rules, stated once:
 
@@ -15,7 +15,6 @@ import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -26,10 +25,6 @@ from augmentor.errors import ImageError
 MAX_SIDE = 32_768
 MAX_PIXELS = 80_000_000
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
-ASPECT_TOLERANCE = 0.02
-"""Largest relative difference of aspect ratio between a mask and its image."""
-
-MaskEncoding = Literal["binary", "index"]
 
 _PLAIN_FORMATS = frozenset({"JPEG", "MPO", "PNG", "BMP"})
 _GREY_MODES = frozenset({"1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "I;16N"})
@@ -51,20 +46,20 @@ def read_upright(path: Path, bits: int | None = None) -> tuple[np.ndarray, bool,
     Raises:
         ImageError: unreadable, damaged, too large, of several pictures or of floating point.
     """
-    return decode_upright(_bytes_of(path), path, bits)
+    return decode_upright(bytes_of(path), path, bits)
 
 
 def decode_upright(
     data: bytes, path: Path, bits: int | None = None
 ) -> tuple[np.ndarray, bool, bool]:
     """Like `read_upright`, from a file's bytes; `path` is for messages."""
-    with _opened(data, path) as image:
+    with opened(data, path) as image:
         upright = image.getexif().get(_ORIENTATION, 1) == 1
         plain = upright and image.format in _PLAIN_FORMATS and image.mode in ("L", "RGB")
-        deep = _deep_pixels(image, data, path)
+        deep = deep_pixels(image, data, path)
         if deep is not None:
             pixels = _scaled(deep, bits or _bits_for(int(deep.max())))
-            turned = ImageOps.exif_transpose(_as_image(pixels, image))
+            turned = ImageOps.exif_transpose(as_image(pixels, image))
             pixels, grey_mode, plain = np.asarray(turned), pixels.ndim == 2, False
         else:
             grey_mode = image.mode in _GREY_MODES
@@ -84,9 +79,9 @@ def deep_bits(paths: Sequence[Path]) -> int | None:
     largest = -1
     for path in paths:
         try:
-            data = _bytes_of(path)
-            with _opened(data, path) as image:
-                deep = _deep_pixels(image, data, path)
+            data = bytes_of(path)
+            with opened(data, path) as image:
+                deep = deep_pixels(image, data, path)
         except ImageError:
             continue
         if deep is not None:
@@ -116,89 +111,15 @@ def is_deep(path: Path) -> bool:
         return False
 
 
-def read_mask(
-    path: Path,
-    resolution_wh: tuple[int, int],
-    threshold: int = 127,
-    encoding: MaskEncoding = "binary",
-) -> np.ndarray:
-    """Read a mask at the size of its image.
-
-    Args:
-        path: of the mask; EXIF orientation is applied. Of several channels the largest counts,
-            transparency is dropped, more than 8 bit are scaled to 8.
-        resolution_wh: width and height of the image, pixels. A mask of another size is scaled
-            (nearest pixel), if its aspect ratio differs by at most `ASPECT_TOLERANCE`.
-        threshold: with `binary`, values above it are defect, so that the grey fringes that JPEG
-            leaves fall on one side or the other; 0 to 254.
-        encoding: `binary`, or `index` for masks whose values are class numbers.
-
-    Returns:
-        (H, W) uint8: 0 and 1 with `binary`, the stored values with `index`.
-
-    Raises:
-        ImageError: unreadable, or of another aspect ratio (`kind` is then `mask_size`).
-    """
-    values = _mask_values(path)
-    height, width = values.shape
-    want_w, want_h = resolution_wh
-    if encoding == "binary":
-        values = (values > threshold).astype(np.uint8)
-    if (width, height) != (want_w, want_h):
-        if abs(width * want_h / (height * want_w) - 1) > ASPECT_TOLERANCE:
-            raise ImageError(
-                f"{path} is {width} x {height} px, its image {want_w} x {want_h} px: not the "
-                "same picture at another size.",
-                kind="mask_size",
-            )
-        values = cv2.resize(values, (want_w, want_h), interpolation=cv2.INTER_NEAREST)
-    return values
-
-
-def mask_encoding(paths: Sequence[Path], threshold: int = 127) -> MaskEncoding:
-    """Tell class-number masks from black-and-white ones, by looking at a whole set.
-
-    `index` if some mask of the set is not empty and none has a value above `threshold`. Looks at
-    no more than 64 masks, evenly spread; unreadable ones are passed over.
-    """
-    step = max(1, len(paths) // 64)
-    largest = 0
-    for path in paths[::step]:
-        try:
-            largest = max(largest, int(_mask_values(path).max()))
-        except ImageError:
-            continue
-        if largest > threshold:
-            return "binary"
-    return "index" if largest > 0 else "binary"
-
-
-def _mask_values(path: Path) -> np.ndarray:
-    """A mask's stored values, (H, W) uint8, upright."""
-    data = _bytes_of(path)
-    with _opened(data, path) as image:
-        deep = _deep_pixels(image, data, path)
-        if deep is not None:
-            flat = deep.max(axis=2) if deep.ndim == 3 else deep
-            small = flat if flat.max() < 256 else flat // 257
-            image = _as_image(small.astype(np.uint8), image)
-        turned = ImageOps.exif_transpose(image)
-        if turned.mode in ("1", "CMYK", "YCbCr", "LAB", "HSV"):
-            turned = turned.convert("L")
-        elif turned.mode in ("LA", "PA"):
-            turned = turned.getchannel(0)
-        values = np.asarray(turned)
-    return values if values.ndim == 2 else np.ascontiguousarray(values[..., :3].max(axis=2))
-
-
-def _bytes_of(path: Path) -> bytes:
+def bytes_of(path: Path) -> bytes:
+    """A file's content; a file that can't be read is an `ImageError`."""
     try:
         return path.read_bytes()
     except OSError as fault:
         raise ImageError(f"{path} can't be read: {fault.strerror or fault}.") from None
 
 
-def _opened(data: bytes, path: Path) -> Image.Image:
+def opened(data: bytes, path: Path) -> Image.Image:
     """Open and fully decode; every way in which Pillow fails becomes one sentence."""
     lenient = ImageFile.LOAD_TRUNCATED_IMAGES  # other libraries switch it on for the process
     ImageFile.LOAD_TRUNCATED_IMAGES = False
@@ -224,7 +145,10 @@ def _opened(data: bytes, path: Path) -> Image.Image:
         KeyError,
         ImportError,
     ) as fault:
-        what = "is empty" if not data else f"is not a whole image ({' '.join(str(fault).split())})"
+        # Pillow's own sentence names the buffer in memory, another one at each import
+        foreign = isinstance(fault, Image.UnidentifiedImageError)
+        reason = "of no format that is read here" if foreign else " ".join(str(fault).split())
+        what = f"is not a whole image ({reason})" if data else "is empty"
         raise ImageError(f"{path} {what}.") from None
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = lenient
@@ -253,7 +177,7 @@ def _has_deep_header(image: Image.Image) -> bool:
     return False
 
 
-def _deep_pixels(image: Image.Image, data: bytes, path: Path) -> np.ndarray | None:
+def deep_pixels(image: Image.Image, data: bytes, path: Path) -> np.ndarray | None:
     """Pixels of a file with more than 8 bit, (H, W) or (H, W, 3) uint16; None for other files.
 
     Pillow keeps only the upper byte of 16-bit colour, so those are decoded by OpenCV.
@@ -289,7 +213,7 @@ def _scaled(pixels: np.ndarray, bits: int) -> np.ndarray:
     return np.clip((pixels.astype(np.uint32) * 255 + full // 2) // full, 0, 255).astype(np.uint8)
 
 
-def _as_image(pixels: np.ndarray, source: Image.Image) -> Image.Image:
+def as_image(pixels: np.ndarray, source: Image.Image) -> Image.Image:
     """An 8-bit image that carries the orientation of `source`."""
     image = Image.fromarray(pixels)
     orientation = source.getexif().get(_ORIENTATION)

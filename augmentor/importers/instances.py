@@ -16,7 +16,12 @@ import numpy as np
 from scipy import ndimage
 
 from augmentor.errors import ImageError
-from augmentor.images import ASPECT_TOLERANCE, MaskEncoding, read_mask
+from augmentor.importers.mask_files import (
+    ASPECT_TOLERANCE,
+    MaskEncoding,
+    mask_levels,
+    read_mask,
+)
 from augmentor.importers.rle import rle_mask
 from augmentor.importers.scan import Found, Shape
 from generator.parts import label_parts
@@ -130,8 +135,21 @@ def _from_masks(found: Found, resolution_wh: tuple[int, int], rule: MaskRule) ->
         area = sum(int(p.mask.sum()) for p in parts if p.mask is not None)
         raise ImageError(f"its mask marks {area} px as defective", "mask_under_clean")
     if not parts and found.label not in (None, GOOD):
-        raise ImageError("its mask marks no pixel", "empty_mask")
+        raise ImageError(_nothing_marked(found, rule), "empty_mask")
     return Marks(image_label(parts), tuple(parts), specks)
+
+
+def _nothing_marked(found: Found, rule: MaskRule) -> str:
+    """Why a mask marks nothing: it is black, or too dark beside the others of its set."""
+    highest = max((level for path in found.masks for level in mask_levels(path)), default=0)
+    if rule.encoding == "index" or not highest:
+        return "its mask marks no pixel"
+    if highest > rule.threshold:
+        return "nothing is left of its mask at the image's size; save it at that size"
+    return (
+        f"its mask marks no pixel: its highest value is {highest}, while other masks have some "
+        f"above {rule.threshold}, the least for a defect; save it with 255 on the defect"
+    )
 
 
 def _class_of(found: Found, value: int, rule: MaskRule) -> str:

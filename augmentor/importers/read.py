@@ -10,15 +10,9 @@ import numpy as np
 from PIL import Image
 
 from augmentor.errors import ImageError
-from augmentor.images import (
-    MaskEncoding,
-    decode_upright,
-    deep_bits,
-    is_deep,
-    mask_encoding,
-    read_mask,
-)
+from augmentor.images import decode_upright, deep_bits, is_deep
 from augmentor.importers.instances import Marks, MaskRule, Part, marks_of
+from augmentor.importers.mask_files import mask_encoding, mask_levels
 from augmentor.importers.scan import Bad, Found, Scan
 from augmentor.importers.similar import Look, look_of
 from augmentor.records_io import file_facts
@@ -123,12 +117,10 @@ def mask_rule(found: Sequence[Found], threshold: int, notes: list[str]) -> MaskR
     notes.append(
         f"No mask has a value above {threshold}, so mask values are read as class numbers."
     )
-    return MaskRule(threshold, encoding, _index_names(with_masks, encoding, notes))
+    return MaskRule(threshold, encoding, _index_names(with_masks, notes))
 
 
-def _index_names(
-    found: Sequence[Found], encoding: MaskEncoding, notes: list[str]
-) -> dict[tuple[str, int], str]:
+def _index_names(found: Sequence[Found], notes: list[str]) -> dict[tuple[str, int], str]:
     """Class of each (folder's class, mask value).
 
     A value alone in a mask is of that mask's folder. Where a mask has several, a value is of the
@@ -142,10 +134,8 @@ def _index_names(
         values: set[int] = set()
         for path in item.masks:
             try:
-                with Image.open(path) as image:
-                    size = image.size
-                values |= set(np.unique(read_mask(path, size, encoding=encoding)).tolist()) - {0}
-            except (ImageError, OSError):
+                values |= set(mask_levels(path))
+            except ImageError:
                 continue  # reported when the image is read
         if len(values) == 1:
             alone[values.pop()][label] += 1

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from augmentor.errors import SourceError
-from augmentor.images import read_mask
+from augmentor.importers.mask_files import read_mask
 from generator.files import sha256_of, sha256_of_file, write_atomic
 from generator.records import DefectExample
 

@@ -14,8 +14,6 @@ from augmentor.images import (
     MAX_PIXELS,
     deep_bits,
     is_deep,
-    mask_encoding,
-    read_mask,
     read_upright,
 )
 
@@ -179,46 +177,3 @@ def test_floating_point_is_refused(tmp_path: Path) -> None:
     Image.fromarray(ramp().astype(np.float32) / 7).save(tmp_path / "a.tif")
     with pytest.raises(ImageError, match="floating-point"):
         read_upright(tmp_path / "a.tif")
-
-
-def test_jpeg_fringes_fall_on_one_side_of_the_threshold(tmp_path: Path) -> None:
-    values = np.array([[0, 3, 120, 127, 128, 200, 252, 255, 0, 0]] * H, np.uint8)
-    Image.fromarray(values).save(tmp_path / "m.png")
-    assert read_mask(tmp_path / "m.png", (W, H))[0].tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 0, 0]
-    low = read_mask(tmp_path / "m.png", (W, H), threshold=100)
-    assert low[0].tolist() == [0, 0, 1, 1, 1, 1, 1, 1, 0, 0]
-
-
-def test_a_mask_of_half_the_size_is_scaled_and_one_of_another_shape_refused(tmp_path: Path) -> None:
-    small = np.zeros((3, 5), np.uint8)
-    small[1, 2] = 255
-    Image.fromarray(small).save(tmp_path / "m.png")
-    mask = read_mask(tmp_path / "m.png", (10, 6))
-    assert mask.shape == (6, 10) and mask.sum() == 4 and mask[2:4, 4:6].all()
-    with pytest.raises(ImageError, match="5 x 3 px, its image 6 x 10 px") as caught:
-        read_mask(tmp_path / "m.png", (6, 10))
-    assert caught.value.kind == "mask_size"
-
-
-def test_masks_in_colour_bilevel_and_with_alpha(tmp_path: Path) -> None:
-    truth = ramp() > 100
-    grey = truth.astype(np.uint8) * 255
-    red = np.dstack([grey, grey * 0, grey * 0])
-    Image.fromarray(red).save(tmp_path / "red.png")
-    Image.fromarray(truth).save(tmp_path / "bilevel.png")
-    Image.fromarray(np.dstack([grey] * 3 + [np.full_like(grey, 9)])).save(tmp_path / "alpha.png")
-    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png")
-    for name in ("red", "bilevel", "alpha", "deep"):
-        assert (read_mask(tmp_path / f"{name}.png", (W, H)) == truth).all(), name
-
-
-def test_class_number_masks_are_told_from_black_and_white(tmp_path: Path) -> None:
-    values = (ramp() // 100).astype(np.uint8)  # 0, 1, 2
-    Image.fromarray(values).save(tmp_path / "index.png")
-    Image.fromarray(values * 0).save(tmp_path / "empty.png")
-    Image.fromarray(values * 100).save(tmp_path / "binary.png")
-    index, empty, binary = (tmp_path / f"{n}.png" for n in ("index", "empty", "binary"))
-    assert mask_encoding([empty, index]) == "index"
-    assert mask_encoding([empty, index, binary]) == "binary"
-    assert mask_encoding([empty]) == "binary"
-    assert (read_mask(index, (W, H), encoding="index") == values).all()
