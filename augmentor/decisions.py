@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 from typing import Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -145,11 +146,16 @@ def merge_decisions(project_folder: Path, decisions: Sequence[Decision]) -> int:
     """
     path = project_folder / LOG
     with _locked(path) as log:
-        held = {_key(decision) for decision in _parse(path, "augment decisions list")}
-        new = {_key(d): d for d in decisions if _key(d) not in held}
+        new = new_decisions(_parse(path, "augment decisions list"), decisions)
         if new:
-            _append(log, path, list(new.values()))
+            _append(log, path, new)
     return len(new)
+
+
+def new_decisions(held: Iterable[Decision], incoming: Iterable[Decision]) -> list[Decision]:
+    """Those of `incoming` that are none of `held`, each once, as `merge_decisions` compares."""
+    keys = {_key(decision) for decision in held}
+    return list({_key(d): d for d in incoming if _key(d) not in keys}.values())
 
 
 def read_decisions(project_folder: Path) -> list[Decision]:
@@ -174,7 +180,7 @@ def read_decision_file(path: Path) -> list[Decision]:
         raise DecisionError(
             f"{path} does not exist; write one on the other machine: augment decisions export FILE"
         )
-    return _parse(path, f"augment decisions import {path}", may_be_unfinished=False)
+    return _parse(path, f"augment decisions import {quote(str(path))}", may_be_unfinished=False)
 
 
 def _key(decision: Decision) -> tuple[str, str, str, str]:

@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import onnx
@@ -254,7 +255,7 @@ def refuse_foreign(out: Path) -> None:
         OnnxError: `out` is a folder, or a file of another origin.
     """
     if out.is_dir():
-        raise OnnxError(f"{out} is a folder; name a file: --out {out / 'model.onnx'}")
+        raise OnnxError(f"{out} is a folder; name a file: --out {quote(str(out / 'model.onnx'))}")
     if not out.exists():
         return
     try:

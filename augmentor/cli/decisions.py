@@ -1,6 +1,7 @@
 """augment decisions: what people decided about samples, in and out of the project's log."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Literal
 
 import typer
@@ -73,7 +74,8 @@ def export(
         from augmentor.workflows.decisions import export_decisions
 
         number = export_decisions(open_here(project, console), file)
-        console.text(f"{number} decisions written; there: augment decisions import {file.name}")
+        there = f"augment decisions import {quote(file.name)}"
+        console.text(f"{number} decisions written; there: {there}")
         console.result({"file": str(file), "decisions": number})
 
 

@@ -1,6 +1,8 @@
 """augment demo: the built-in sample dataset, and the whole way on it."""
 
+import re
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -27,7 +29,8 @@ def demo(
             return
         counts = write_sample_dataset(folder, seed=seed)
         console.table(f"Written to {folder}", ("class", "images"), list(counts.items()))
-        console.text(f"Next: augment import {folder} --name sample")
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.name).strip("._-") or "sample"
+        console.text(f"Next: augment import {quote(str(folder))} --name {name}-demo")
         console.result({"folder": str(folder), "counts": counts})
 
 
@@ -43,7 +46,7 @@ def _walk(folder: Path, seed: int, console: Console) -> None:
     console.text(f"Photographs: {folder / 'photos'}")
     console.text(f"Project:     {project}")
     console.text(f"Report:      {walked.evaluated.html}")
-    console.text(f"Open the App on the mixed dataset: cd {project} && augment review")
+    console.text(f"Open the App on the mixed dataset: cd {quote(str(project))} && augment review")
     console.result(
         {
             "photos": walked.photos,

@@ -2,6 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -106,7 +107,7 @@ def import_(
             console,
         )
         show(console, imported.outcome, folder)
-        console.text(f"Next: cd {folder} && augment build --ratio 0.5")
+        console.text(f"Next: cd {quote(str(folder))} && augment build --ratio 0.5")
         console.result(
             {
                 "project": str(folder),
@@ -130,5 +131,7 @@ def show(console: Console, outcome: "ImportOutcome", folder: Path) -> None:
         for label, counts in count_splits(outcome.records).items()
     ]
     console.table(f"Images in {folder / 'data'}", ("class", *sides, "all"), rows)
+    for line in outcome.report.get("notes", []):
+        console.say(f"note: {line}")
     for line in outcome.report.get("warnings", []):
         console.warn(line)

@@ -1,6 +1,7 @@
 """augment weights: pretrained weights that recipes start from."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Literal
 
 import typer
@@ -68,8 +69,8 @@ def fetch(
             console.text(f"{found.recipe} needs no weights.")
         else:
             console.text(f"On disk: {found.folder} ({_size(found.size)})")
-            where = f" --weights {to}" if to else ""
-            console.text(f"Next: augment train {recipe}{where}")
+            where = f" --weights {quote(str(to))}" if to else ""
+            console.text(f"Next: augment train {quote(recipe)}{where}")
         console.result(found.as_dict())
 
 
@@ -138,7 +139,7 @@ def pretrain(
             f"Learned from {made.images} pictures in {made.seconds / 60:.0f} min; "
             f"{made.title} on others of their kind: {made.score:.3f}"
         )
-        console.text(f"Next, in a project: augment weights use {folder.resolve()}")
+        console.text(f"Next, in a project: augment weights use {quote(str(folder.resolve()))}")
         console.result(made.as_dict())
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from augmentor.decisions import (
     Action,
@@ -10,6 +11,7 @@ from augmentor.decisions import (
     Standing,
     append_decisions,
     merge_decisions,
+    new_decisions,
     now,
     read_decision_file,
     read_decisions,
@@ -110,7 +112,7 @@ def decide(
     if (action == "relabel") != bool(class_name):
         raise DecisionError(
             "A new class goes with relabel, and with nothing else; for example: augment decisions "
-            f"add relabel {ids[0]} --class {project.config.classes[0]}"
+            f"add relabel {ids[0]} --class {quote(project.config.classes[0])}"
         )
     known = sample_ids(project)
     unknown = [sample_id for sample_id in ids if sample_id not in known]
@@ -139,7 +141,7 @@ def export_decisions(project: Project, file: Path) -> int:
     """Write every decision to a JSON-lines file; returns how many.
 
     Raises:
-        DecisionError: there is none yet.
+        DecisionError: there is none yet, or `file` holds something that would be lost.
     """
     take_over_tags(project)
     decisions = read_decisions(project.folder)
@@ -147,8 +149,29 @@ def export_decisions(project: Project, file: Path) -> int:
         raise DecisionError(
             "Nobody decided anything about this project's samples yet; look at them: augment review"
         )
+    _refuse_loss(file, decisions)
     write_lines(file, (decision.model_dump() for decision in decisions))
     return len(decisions)
+
+
+def _refuse_loss(file: Path, decisions: Sequence[Decision]) -> None:
+    """Refuse to write over anything but decisions that the log holds as well."""
+    if file.is_dir():
+        raise DecisionError(f"{file} is a folder; name a file: augment decisions export FILE")
+    if not file.exists():
+        return
+    try:
+        unknown = new_decisions(decisions, read_decision_file(file))
+    except DecisionError:
+        raise DecisionError(
+            f"{file} exists and holds something else than decisions; move it away, or name "
+            "another file: augment decisions export FILE"
+        ) from None
+    if unknown:
+        raise DecisionError(
+            f"{file} holds {len(unknown)} decisions that this project has not; import them first: "
+            f"augment decisions import {quote(str(file))}"
+        )
 
 
 def import_decisions(project: Project, file: Path) -> Taken:
@@ -159,7 +182,7 @@ def import_decisions(project: Project, file: Path) -> Taken:
             nothing is taken over then.
     """
     incoming = read_decision_file(file)
-    _refuse_unknown_classes(incoming, project, f"augment decisions import {file}")
+    _refuse_unknown_classes(incoming, project, f"augment decisions import {quote(str(file))}")
     new = merge_decisions(project.folder, incoming)
     unknown = {decision.sample_id for decision in incoming} - sample_ids(project)
     return Taken(new, len(incoming) - new, len(unknown))

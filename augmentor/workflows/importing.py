@@ -49,7 +49,7 @@ def import_project(
     Run again with the same arguments it changes nothing, or takes in what is new among the
     photographs; new classes come after the known ones. With other arguments on the same folder it
     is refused, since everything made so far rests on the first split; but photographs that have
-    moved may be imported from where they are now.
+    moved may be imported from where they are now, and bad files among new ones may be left out.
 
     Raises:
         SourceError: the folder can't be read as asked, or holds bad files and `on_bad` is `error`.
@@ -112,7 +112,8 @@ def _refuse_another(folder: Path, name: str, source: SourceConfig, split: SplitC
     if not (folder / PROJECT_FILE).is_file():
         return
     config = open_project(folder).config
-    elsewhere = config.source.model_copy(update={"path": source.path, "roi": source.roi})
+    may_change = {"path": source.path, "roi": source.roi, "on_bad": source.on_bad}
+    elsewhere = config.source.model_copy(update=may_change)
     same = (config.name, elsewhere, config.split) == (name, source, split)
     if not same or not _shares_images(folder / "data", config.source, source):
         raise ProjectError(
@@ -134,8 +135,8 @@ def _shares_images(data: Path, before: SourceConfig, now: SourceConfig) -> bool:
 def _brought_up_to_date(
     project: Project, source: SourceConfig, outcome: ImportOutcome, reporter: Reporter
 ) -> Project:
-    """The project with where its photographs lie now, and with classes that they did not show
-    before, after those it has: the order is that of every label written so far."""
+    """The project with where its photographs lie now, what becomes of bad ones, and classes that
+    they did not show before, after those it has: the order is that of every label so far."""
     before, known = project.config.source, project.config.classes
     values: dict[str, Any] = {
         f"source.{key}": None if path is None else str(path)
@@ -144,6 +145,8 @@ def _brought_up_to_date(
     }
     if values:
         reporter.say(f"Now in {PROJECT_FILE}: the photographs are in {source.path}")
+    if source.on_bad != before.on_bad:
+        values["source.on_bad"] = source.on_bad
     if new := [name for name in outcome.classes if name not in known]:
         reporter.say(f"New in {PROJECT_FILE}: {', '.join(new)}")
         values["classes"] = [*known, *new]

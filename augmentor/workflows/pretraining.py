@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any, get_args
 
 from augmentor.errors import ProjectError
@@ -172,7 +173,8 @@ def use_pretrained(project: Project, folder: Path) -> dict[str, Path]:
     starts = {setting: run for setting, run in found.items() if run}
     if not starts:
         raise ProjectError(
-            f"{folder} holds nothing to start from; make it with: augment weights pretrain {folder}"
+            f"{folder} holds nothing to start from; make it with: augment weights pretrain "
+            f"{quote(str(folder))}"
         )
     edit_project(project, {f"evaluate.{setting}": str(run) for setting, run in starts.items()})
     return starts

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
+from shlex import quote
 from typing import Literal
 
 from augmentor.errors import ProjectError
@@ -21,6 +22,7 @@ from generator.quality.sheet import (
     Picture,
     Row,
     Section,
+    is_sheet,
     real_picture,
     synthetic_picture,
     write_page,
@@ -74,7 +76,8 @@ def write_contact_sheet(
         number: most pictures in a row.
 
     Raises:
-        ProjectError: the suffix or the class is unknown, or there is no pool.
+        ProjectError: the suffix or the class is unknown, there is no pool, or `to` is somebody
+            else's file.
         DecisionError: the log of decisions is damaged.
     """
     side = SIDES.get(to.suffix.lower())
@@ -83,11 +86,16 @@ def write_contact_sheet(
             f"A sheet is a .png or a .html file, not {to.name!r}; for example: augment sheet --to "
             "sheet.html"
         )
+    if to.exists() and not is_sheet(to):
+        raise ProjectError(
+            f"{to} exists and is no sheet that augment wrote; move it away, or name another file: "
+            f"augment sheet --to NAME{to.suffix}"
+        )
     classes = project.config.classes
     if class_name is not None and class_name not in classes:
         raise ProjectError(
             f"There is no class {class_name!r}; the classes are {', '.join(classes)}: augment "
-            f"sheet --class {classes[0]}"
+            f"sheet --class {quote(classes[0])}"
         )
     examples = training_examples(project)
     samples = _decided(project, judged_samples(project, examples, reporter, generator))

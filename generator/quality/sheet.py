@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from generator.files import write_atomic, write_text
 from generator.records import Box, DefectExample, SyntheticDefect
@@ -27,6 +27,10 @@ SYNTHETIC_COLOUR: Colour = (230, 159, 0)
 REJECTED_COLOUR: Colour = (204, 60, 100)
 _TEXT: Colour = (40, 40, 40)
 _MARGIN, _HEADING, _LINE = 8, 20, 13
+
+MADE_BY = "augment sheet"
+"""Stands in every sheet (`Software` of the PNG, `generator` of the page), so that no other file is
+taken for one."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +187,9 @@ class _Canvas:
         draw = ImageDraw.Draw(picture)
         for x, y, text, colour, size in self.texts:
             draw.text((x, y), text, fill=colour, font=_font(size))
-        write_atomic(path, picture.save)
+        made_by = PngImagePlugin.PngInfo()
+        made_by.add_text("Software", MADE_BY)
+        write_atomic(path, lambda temporary: picture.save(temporary, pnginfo=made_by))
 
 
 def write_sheet(
@@ -270,7 +276,19 @@ def write_page(path: Path, title: str, notes: Sequence[str], sections: Sequence[
     environment.filters["data_url"] = _data_url
     environment.filters["css"] = lambda colour: "#{:02x}{:02x}{:02x}".format(*colour)
     template = environment.get_template("sheet.html.j2")
-    write_text(path, template.render(title=title, notes=notes, sections=sections))
+    write_text(path, template.render(title=title, notes=notes, sections=sections, made_by=MADE_BY))
+
+
+def is_sheet(path: Path) -> bool:
+    """Whether `path` is a PNG or a page that was written here."""
+    try:
+        if path.suffix.lower() == ".png":
+            with Image.open(path) as picture:
+                return bool(picture.info.get("Software") == MADE_BY)
+        head = path.read_bytes()[:500]
+    except OSError:
+        return False
+    return f'<meta name="generator" content="{MADE_BY}">'.encode() in head
 
 
 def _data_url(pixels: np.ndarray) -> str:

@@ -113,5 +113,5 @@ def _refuse_pickle(folder: Path, part: str) -> None:
     if pickles:
         raise WeightsError(
             f"{pickles[0]} is a pickle, which can run code when it is read, so it is not used; "
-            f"make safetensors of it with: augment weights convert {folder}"
+            f"make safetensors of it with: augment weights convert {shlex.quote(str(folder))}"
         )

@@ -267,6 +267,26 @@ def test_the_copy_of_a_project_leaves_the_dataset_of_its_original_alone(fresh, t
     assert take_over_tags(open_project(fresh)) == 1
 
 
+def test_an_export_of_decisions_replaces_nothing_that_would_be_lost(fresh, tmp_path):
+    here, file = ("--project", fresh), tmp_path / "d.jsonl"
+    run("decisions", "add", "reject", next(iter(pool(fresh))), *here)
+    run("decisions", "export", file, *here)
+    run("decisions", "export", file, *here)
+    line = {"sample_id": "a", "action": "reject", "who": "bo", "time": "2026-11-21T09:00:00Z"}
+    for content, words in (
+        ("my,table\n", "exists and holds something else than decisions"),
+        (json.dumps(line) + "\n", f"import them first: augment decisions import {file}"),
+    ):
+        file.write_text(content)
+        code, output = augment("decisions", "export", file, *here)
+        assert code == EXIT_DATA
+        assert words in output
+        assert file.read_text() == content
+    code, output = augment("decisions", "export", tmp_path, *here)
+    assert code == EXIT_DATA
+    assert "is a folder" in output
+
+
 def test_bad_files_of_decisions_are_refused_whole(fresh, tmp_path):
     here = ("--project", fresh)
     bad = tmp_path / "bad.jsonl"

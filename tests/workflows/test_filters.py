@@ -195,6 +195,23 @@ def test_a_sheet_shows_what_was_asked_for(fresh, tmp_path, suffix):
         assert np.asarray(Image.open(to)).std() > 10
 
 
+@pytest.mark.parametrize("suffix", [".png", ".html"])
+def test_a_sheet_replaces_sheets_alone(fresh, tmp_path, suffix):
+    ours, theirs = tmp_path / f"ours{suffix}", tmp_path / f"theirs{suffix}"
+    for _ in range(2):
+        code, output = augment("sheet", "--to", ours, "-n", "1", "--project", fresh)
+        assert code == 0, output
+    if suffix == ".png":
+        Image.new("RGB", (9, 7)).save(theirs)
+    else:
+        theirs.write_text("<html><p>my notes about augment sheet</p></html>")
+    before = theirs.read_bytes()
+    code, output = augment("sheet", "--to", theirs, "--project", fresh)
+    assert code == EXIT_PROJECT
+    assert f"{theirs} exists and is no sheet that augment wrote; move it away" in output
+    assert theirs.read_bytes() == before
+
+
 def test_a_sheet_that_cannot_be_made_says_why(imported, fresh, tmp_path):
     for arguments, sentence in (
         (("--to", tmp_path / "s.pdf"), "A sheet is a .png or a .html file"),

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import augment
 from PIL import Image
 
-from augmentor.errors import DatabaseError, ProjectError
+from augmentor.errors import DatabaseError, ProjectError, SourceError
 from augmentor.fiftyone_io import connect, is_dataset_of, register_mix
 from augmentor.records_io import load_records
 from augmentor.workflows import demo, loop
@@ -112,6 +113,27 @@ def test_other_photographs_are_not_taken_for_those_that_moved(photos, tmp_path):
     with pytest.raises(ProjectError, match="already a project made with other arguments"):
         imported(tmp_path / "new", "others", project.folder)
     assert project.data.joinpath("records.jsonl").read_bytes() == before
+
+
+def test_what_an_import_prints_can_be_typed_and_notes_are_among_it(photos, tmp_path):
+    shutil.copy(photos / "good" / "good0.jpg", photos / "good" / "again.jpg")
+    folder = tmp_path / "my tiles"
+    code, output = augment("import", photos, "--name", "blank", "--project", folder)
+    assert code == 0, output
+    assert f"Next: cd '{folder}' && augment build" in output
+    assert "note: 1 files repeat the content of another" in output
+
+
+def test_the_advice_to_skip_bad_files_can_be_followed_in_a_standing_project(photos):
+    project = imported(photos, "skipping").project
+    before = {r.id: r.split for r in load_records(project.data)}
+    add_class(photos, "pit", 5)
+    (photos / "pit" / "pit4.jpg").write_bytes(b"no picture")
+    with pytest.raises(SourceError, match="run again with --on-bad skip"):
+        imported(photos, "skipping")
+    again = imported(photos, "skipping", on_bad="skip").project
+    assert again.config.source.on_bad == "skip" == open_project(project.folder).config.source.on_bad
+    assert {r.id: r.split for r in load_records(project.data)} == before
 
 
 def test_a_loop_knows_its_data_by_content(photos, tmp_path):
