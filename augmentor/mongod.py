@@ -6,7 +6,8 @@ one database. What FiftyOne leaves open is closed here:
 
 - two first starts at the same time collide: starting happens under a file lock;
 - it joins any supervisor, whichever folder that one serves: here the folder must be the same;
-- a supervisor that was killed leaves a mongod behind that blocks the folder: here it is joined.
+- a supervisor that was killed leaves a mongod behind that blocks the folder: here it is joined;
+- one whose last client leaves takes its mongod along while others look at it: it is started anew.
 
 Nothing here imports FiftyOne, which takes seconds; the supervisor loads it in parallel.
 """
@@ -56,6 +57,7 @@ class Starting:
         with disk_errors(directory):
             (directory / "log").mkdir(parents=True, exist_ok=True)
             self._lock: IO[Any] | None = (directory / "augmentor.lock").open("w")
+        self._own = False
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         try:
             if _running(directory) is None:
@@ -83,7 +85,10 @@ class Starting:
             port = _port(server) if server else None
             if server and port and self._is_joined(server, join):
                 return f"mongodb://127.0.0.1:{port}/?{_options()}"
-            if server is None and not self._is_starting():
+            if server is None and not self._own:
+                # what was running has ended since, with the last command that used it
+                self._start()
+            elif server is None and not self._is_starting():
                 raise DatabaseError(
                     f"FiftyOne's database in {self.directory} did not start"
                     f"{_last_words(self.directory)}; {ADVICE}."
@@ -116,6 +121,7 @@ class Starting:
                 env={**os.environ, "FIFTYONE_DISABLE_SERVICES": "1"},
             )
         _started.supervisors.append(child)
+        self._own = True
 
     def _is_starting(self) -> bool:
         return bool(_started.supervisors) and _started.supervisors[-1].poll() is None

@@ -9,6 +9,7 @@ from typing import Any
 from augmentor.allocator import keep_freed_memory
 from augmentor.errors import ProjectError
 from augmentor.protocols import FEW_SHOT
+from augmentor.workflows.alone import alone
 from augmentor.workflows.arms import (
     ARMS,
     COPY_PASTE,
@@ -38,6 +39,7 @@ class Evaluated:
     html: Path
 
 
+@alone("evaluate")
 def evaluate_project(
     project: Project,
     reporter: Reporter,

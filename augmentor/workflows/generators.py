@@ -16,6 +16,7 @@ from augmentor.evenness import count_even, most_of_one
 from augmentor.filters import apply_decisions, apply_rules
 from augmentor.records_io import load_records
 from augmentor.splits import check_no_leak
+from augmentor.workflows.alone import alone
 from augmentor.workflows.costs import spent
 from augmentor.workflows.project import Project
 from augmentor.workflows.recipes import open_recipe
@@ -79,6 +80,7 @@ def training_examples(
     return [record for record in records if record.split == "train"]
 
 
+@alone("train")
 def train_recipe(
     project: Project,
     recipe: Recipe,

@@ -12,6 +12,7 @@ from augmentor.errors import ProjectError
 from augmentor.importers import ImportOutcome, import_source
 from augmentor.importers.scan import Tree
 from augmentor.records_io import PROJECT_FILE, RECORDS, load_records, located
+from augmentor.workflows.alone import working_on
 from augmentor.workflows.project import (
     NAME_PATTERN,
     Project,
@@ -53,7 +54,8 @@ def import_project(
 
     Raises:
         SourceError: the folder can't be read as asked, or holds bad files and `on_bad` is `error`.
-        ProjectError: `folder` is already another project, or `name` can't be one's name.
+        ProjectError: `folder` is already another project, or `name` can't be one's name, or
+            another command works on it.
         DatabaseError: another project has the name's datasets in FiftyOne.
     """
     _check_name(name)
@@ -64,6 +66,13 @@ def import_project(
     _refuse_another(folder, name, source, split)
     for dataset in (name, mixed_name(name)):
         fiftyone_io.check_name(dataset, folder)
+    with working_on(folder, "import"):
+        return _imported(name, source, split, folder, reporter)
+
+
+def _imported(
+    name: str, source: SourceConfig, split: SplitConfig, folder: Path, reporter: Reporter
+) -> Imported:
     outcome = import_source(
         source.path,
         folder / "data",

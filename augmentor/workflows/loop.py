@@ -18,6 +18,7 @@ from augmentor import fiftyone_io
 from augmentor.allocator import keep_freed_memory
 from augmentor.errors import ProjectError
 from augmentor.records_io import content_of, load_records
+from augmentor.workflows.alone import alone
 from augmentor.workflows.arms import COPY_PASTE, parse_arm, without_pastes, write_arms_export
 from augmentor.workflows.decisions import hand_decisions, logged_decisions
 from augmentor.workflows.evaluate import evaluation_config
@@ -71,6 +72,7 @@ class Asked:
     generators: tuple[str, ...] | None = None
 
 
+@alone("loop")
 def run_loop(
     project: Project, reporter: Reporter, asked: Asked, *, restart: bool = False
 ) -> Looped:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from augmentor.errors import ProjectError
 from augmentor.filters import count_rejections
+from augmentor.workflows.alone import alone
 from augmentor.workflows.generators import Maker, open_maker, pool_of, requests_for, sample
 from augmentor.workflows.project import Project
 from augmentor.workflows.reporting import Reporter
@@ -23,6 +24,7 @@ class Added:
     rejections: dict[str, int]
 
 
+@alone("sample")
 def add_samples(
     project: Project, generator: str, number: int, class_name: str | None, reporter: Reporter
 ) -> Added:

@@ -11,6 +11,7 @@ from typing import Any
 
 from augmentor.errors import ProjectError, SplitError
 from augmentor.protocols import FEW_SHOT
+from augmentor.workflows.alone import alone
 from augmentor.workflows.build import as_built, build_dataset
 from augmentor.workflows.evaluate import Evaluated, evaluate_project, evaluation_config
 from augmentor.workflows.importing import import_project
@@ -54,6 +55,7 @@ class Within:
         self.reporter.progress(f"{self.place}: {task}", done, total, note)
 
 
+@alone("evaluate --splits")
 def evaluate_splits(
     project: Project,
     reporter: Reporter,

@@ -246,6 +246,17 @@ def test_a_port_in_use_is_passed_over():
         assert port < _free_port(port, "127.0.0.1") <= port + 49
 
 
+def test_a_database_that_ends_while_it_is_looked_at_is_started_anew(monkeypatch, tmp_path):
+    running, looks = mongod._running, iter([psutil.Process()])  # found, and gone a moment later
+    monkeypatch.setattr(mongod, "_running", lambda folder: next(looks, None) or running(folder))
+    with mongod.Starting(tmp_path / "mongo", "db-ending") as starting:
+        assert starting.finish(lambda _: False).startswith("mongodb://127.0.0.1")
+    server = running(tmp_path / "mongo")
+    server.parent().terminate()
+    server.terminate()
+    server.wait(30)
+
+
 def test_a_missing_mongod_says_what_to_install(monkeypatch, tmp_path):
     package = tmp_path / "fiftyone"
     package.mkdir()
