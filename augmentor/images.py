@@ -4,8 +4,8 @@ One convention comes out, whatever went in: upright, 8 bit, (H, W, 3) RGB. The r
 
 - grey files become three equal channels; transparency is composited on black; palettes are
   expanded; CMYK is converted; EXIF orientation is applied;
-- files of more than 8 bit are scaled by their bit depth, which is the smallest of 10, 12, 14 and
-  16 that holds the largest value, so 12-bit data in a 16-bit file comes out at full brightness;
+- files of more than 8 bit are scaled by their bit depth, which is the smallest of 8, 10, 12, 14
+  and 16 that holds the largest value, so 12-bit data in a 16-bit file comes out at full brightness;
   the importer finds it once for a whole set, so that all its images are scaled alike;
 - no side over `MAX_SIDE` px and no image over `MAX_PIXELS` px is decoded;
 - a file counts as readable only when every pixel of it was decoded.
@@ -72,11 +72,11 @@ def decode_upright(
     return np.ascontiguousarray(pixels), grey, not plain
 
 
-def deep_bits(paths: Sequence[Path]) -> int | None:
-    """Bit depth of a set of images: the smallest of 10, 12, 14, 16 that holds the largest value
-    of all files with more than 8 bit; None where there are none. Unreadable files are passed over
-    (they are reported where they are read for good)."""
-    largest = -1
+def deep_bits(paths: Sequence[Path]) -> dict[Path, int]:
+    """Bit depth of each file with more than 8 bit: the smallest of 8, 10, 12, 14, 16 that holds its
+    largest value. Unreadable files are passed over (they are reported where they are read for
+    good)."""
+    bits = {}
     for path in paths:
         try:
             data = bytes_of(path)
@@ -85,8 +85,8 @@ def deep_bits(paths: Sequence[Path]) -> int | None:
         except ImageError:
             continue
         if deep is not None:
-            largest = max(largest, int(deep.max()))
-    return _bits_for(largest) if largest >= 0 else None
+            bits[path] = _bits_for(int(deep.max()))
+    return bits
 
 
 def is_deep(path: Path) -> bool:
@@ -205,7 +205,7 @@ def deep_pixels(image: Image.Image, data: bytes, path: Path) -> np.ndarray | Non
 
 
 def _bits_for(largest: int) -> int:
-    return next(bits for bits in (10, 12, 14, 16) if largest < 2**bits)
+    return next(bits for bits in (8, 10, 12, 14, 16) if largest < 2**bits)
 
 
 def _scaled(pixels: np.ndarray, bits: int) -> np.ndarray:

@@ -4,6 +4,7 @@ from types import ModuleType
 
 from augmentor.errors import SourceError
 from augmentor.importers import coco, folders, mvtec, pairs, voc, yolo
+from augmentor.importers.names import class_folder, is_good
 from augmentor.importers.scan import Tree
 
 LAYOUTS: dict[str, ModuleType] = {m.NAME: m for m in (pairs, mvtec, voc, coco, yolo, folders)}
@@ -20,7 +21,8 @@ def choose(tree: Tree, layout: str) -> tuple[str, ModuleType, str]:
         Name, module, and why, in one sentence.
 
     Raises:
-        SourceError: an unknown name; with `auto`, no layout fits or several do.
+        SourceError: an unknown name; with `auto`, no layout fits or several do, or all images
+            lie in folders that mean clean.
     """
     known = ", ".join(LAYOUTS)
     if layout != "auto":
@@ -33,6 +35,19 @@ def choose(tree: Tree, layout: str) -> tuple[str, ModuleType, str]:
         fits.pop("pairs", None)  # its masks are paired by name too
     if len(fits) > 1:
         fits.pop("folders", None)  # class folders may hold labels of any kind
+    if not set(fits) - {"folders"}:
+        # masks of a few images are masks as well; which images have none is then said by name
+        few = pairs.recognise(tree, least_share=0)
+        orphans = [] if fits else pairs.find_pairs(tree, tree.images)[1]
+        if orphans:
+            few = few or f"{tree.name(orphans[0])} is a mask by its name"
+        fits = {pairs.NAME: few} if few else fits
+    clean = [i for i in tree.images if is_good(class_folder(tree.folders_of(i)) or "")]
+    if not fits and clean and len(clean) == len(tree.images):
+        raise SourceError(
+            f"{tree.root} holds no defect image: all {len(clean)} lie in folders that mean "
+            "clean; put images of a defect beside them, in a folder named after the defect."
+        )
     if not fits:
         raise SourceError(
             f"{tree.root} is of no layout that is known here; name the nearest with --layout "

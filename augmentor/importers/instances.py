@@ -53,9 +53,19 @@ class Marks:
     specks: int = 0
     rescaled: bool = False
 
-    def key(self) -> tuple[str, tuple[tuple[str, Box], ...]]:
+    @property
+    def area_px(self) -> int:
+        """Pixels that its masks mark."""
+        return sum(int(part.mask.sum()) for part in self.parts if part.mask is not None)
+
+    def key(self) -> tuple[str, tuple[tuple[str, Box, bytes], ...]]:
         """What must agree between two files of the same content."""
-        return self.label, tuple(sorted((p.class_name, p.box_xyxy) for p in self.parts))
+        parts = ((p.class_name, p.box_xyxy, _packed(p.mask)) for p in self.parts)
+        return self.label, tuple(sorted(parts))
+
+
+def _packed(mask: np.ndarray | None) -> bytes:
+    return b"" if mask is None else np.packbits(mask).tobytes()
 
 
 @dataclass(frozen=True)
@@ -107,6 +117,13 @@ def separate(mask: np.ndarray) -> tuple[list[tuple[Box, np.ndarray]], int]:
     return sorted(out, key=lambda item: (-int(item[1].sum()), item[0])), len(specks)
 
 
+def _whole(mask: np.ndarray) -> tuple[Box, np.ndarray]:
+    """Box and box-sized mask of everything in a mask, (H, W) bool, that isn't empty."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    x1, x2, y1, y2 = columns[0], columns[-1] + 1, rows[0], rows[-1] + 1
+    return (int(x1), int(y1), int(x2), int(y2)), mask[y1:y2, x1:x2].copy()
+
+
 def image_label(parts: Sequence[Part]) -> str:
     """The class with the largest area, the first by name among equals; `good` without parts."""
     areas: Counter[str] = Counter()
@@ -128,7 +145,8 @@ def _from_masks(found: Found, resolution_wh: tuple[int, int], rule: MaskRule) ->
             raise ImageError(str(fault), kind) from None
         for value in np.unique(values[values > 0]):
             name = _class_of(found, int(value), rule)
-            cuts, dropped = separate(values == value)
+            mask = values == value
+            cuts, dropped = ([_whole(mask)], 0) if path in found.one_each else separate(mask)
             specks += dropped
             parts += [Part(name, box, cut, "exact") for box, cut in cuts]
     if found.label == GOOD and parts:
@@ -192,12 +210,9 @@ def _part(
             raise ImageError("one of its labels has neither box nor outline", "bad_label")
         box = (np.array(shape.box_xyxy, float).reshape(2, 2) * scale).ravel()
         return Part(shape.class_name, _clipped(box, resolution_wh), None, "none")
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not len(rows):
+    if not mask.any():
         raise ImageError("the outline of one of its labels holds no pixel", "bad_label")
-    x1, x2, y1, y2 = columns[0], columns[-1] + 1, rows[0], rows[-1] + 1
-    xyxy = (int(x1), int(y1), int(x2), int(y2))
-    return Part(shape.class_name, xyxy, mask[y1:y2, x1:x2].copy(), "exact")
+    return Part(shape.class_name, *_whole(mask), "exact")
 
 
 def polygon_mask(polygons: Sequence[np.ndarray], resolution_wh: tuple[int, int]) -> np.ndarray:

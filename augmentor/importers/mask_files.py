@@ -22,7 +22,11 @@ ASPECT_TOLERANCE = 0.02
 MOST_CLASSES = 32
 """Where masks hold several grey levels, those up to this one can be class numbers."""
 
+LEAST_EXTREME = 0.95
+"""Share of black and white from which on a picture is almost a mask by its looks."""
+
 MaskEncoding = Literal["binary", "index"]
+Likeness = Literal["surely", "almost", "no"]
 
 _VOC_BORDER = (224, 224, 192)
 
@@ -110,6 +114,16 @@ def mask_encoding(paths: Sequence[Path], threshold: int = 127) -> MaskEncoding:
             f"black, say from which value on it is defect, --mask-threshold {levels[-1] // 2}."
         )
     return "index" if filled else "binary"
+
+
+def like_a_mask(pixels: np.ndarray) -> Likeness:
+    """Whether a picture, (H, W, 3) uint8, is a mask by its looks: `surely` with four grey levels at
+    most, `almost` with black and white both there and nearly alone."""
+    grey = pixels.max(axis=2)
+    if len(np.unique(grey[::8, ::8])) <= 4 and len(np.unique(grey)) <= 4:
+        return "surely"
+    black, white = (grey == 0).mean(), (grey == 255).mean()
+    return "almost" if min(black, white) > 0 and black + white > LEAST_EXTREME else "no"
 
 
 def _same_shape(size_wh: tuple[int, int], other_wh: tuple[int, int]) -> bool:

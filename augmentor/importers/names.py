@@ -2,7 +2,9 @@
 
 import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from generator.records import GOOD
 
@@ -12,6 +14,9 @@ def _words(text: str) -> frozenset[str]:
 
 
 GOOD_WORDS = _words("good ok okay normal free clean pass passed perfect nondefective defectfree")
+_ONLY_LAST = _words("free pass")
+"""Good words that say so at the end alone, or before 'of', 'from' or a number: `MT_Free` is good,
+`free_edge` isn't."""
 _NEGATIONS = _words("not no non un")
 _NOTHING_WRONG = _words(
     "defect defects defective anomaly anomalies anomalous fault faults damage flaw flaws"
@@ -32,21 +37,57 @@ MASK_MARKS = _words(
 )
 
 
+_PLACE = re.compile(
+    r"((cam|camera|kamera|batch|lot|charge|shift|day|week|kw|run|session|station)[-_. ]?)?"
+    r"\d([-_. \d]|[tw](?=\d))*",
+    re.IGNORECASE,
+)
+
+
+def is_place(name: str) -> bool:
+    """Whether a folder's name says when, where or in which lot photographs were taken: a date, a
+    number, a camera and the like with its number.
+
+    >>> [is_place(n) for n in ("2024-05-01", "cam1", "Batch_07", "3", "line1", "hole 2")]
+    [True, True, True, True, False, False]
+    """
+    return _PLACE.fullmatch(name) is not None
+
+
 def is_good(name: str) -> bool:
     """Whether a folder or class name means 'no defect': a word such as good, ok, normal, free,
     clean stands in it whole and isn't negated, or it says no, non or without a defect.
 
-    >>> [is_good(n) for n in ("MT_Free", "defect-free", "no_defect", "OK", "not_ok", "freezing")]
+    >>> [is_good(n) for n in ("MT_Free", "defect-free", "no_defect", "OK", "not_ok", "free_edge")]
     [True, True, True, True, False, False]
     """
-    split = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
-    words = [w for w in re.split(r"[^a-z0-9]+", split.lower()) if w]
-    for before, word in zip(["", *words], words, strict=False):
-        if word in GOOD_WORDS and before not in _NEGATIONS:
+    words = _words_of(name)
+    for before, word, after in zip(["", *words], words, [*words[1:], ""], strict=False):
+        last = after in ("", "of", "from") or after.isdecimal()
+        if word in GOOD_WORDS and before not in _NEGATIONS and (last or word not in _ONLY_LAST):
             return True
         if word in _NOTHING_WRONG and before in (_NEGATIONS - {"not"}) | {"without"}:
             return True
     return "".join(words) in ("nodefect", "nodefects", "undamaged", "flawless", "nondefective")
+
+
+def _words_of(name: str) -> list[str]:
+    split = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    return [word for word in re.split(r"[^a-z0-9]+", split.lower()) if word]
+
+
+def oddly_good(names: Iterable[str]) -> list[str]:
+    """A warning for each name that means 'no defect' but goes on after the word that says so."""
+    neutral = GOOD_WORDS | _NOTHING_WRONG | {"of", "from"}
+    odd = []
+    for name in sorted(set(names)):
+        words = [word for word in _words_of(name) if not word.isdecimal()]
+        if is_good(name) and words and words[-1] not in neutral and words[0] not in _NEGATIONS:
+            odd.append(name)
+    return [
+        f"The folder {name!r} is read as clean, without defects; rename it if it isn't."
+        for name in odd
+    ]
 
 
 def name_fault(name: object) -> str | None:
@@ -69,11 +110,75 @@ def name_fault(name: object) -> str | None:
 
 
 def class_folder(folders: Iterable[str]) -> str | None:
-    """The nearest folder that names a class: not `Imgs`, `train`, `masks` and the like."""
-    for name in reversed(list(folders)):
-        if name.lower() not in SPLIT_FOLDERS | IMAGE_FOLDERS | MASK_FOLDERS:
-            return name
-    return None
+    """The nearest folder that names a class: not `Imgs`, `train`, `masks` and the like, and no
+    place or date (`is_place`) where another one does."""
+    named = _named(folders)
+    return next((n for n in reversed(named) if not is_place(n)), named[-1] if named else None)
+
+
+@dataclass
+class ClassFolders:
+    """Which folder names each image's class (None: no one does), and what to say about it."""
+
+    of: dict[Path, str | None] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def class_folders(folders_of: Mapping[Path, Sequence[str]]) -> ClassFolders:
+    """For each image the folder that names its class, as in `class_folder`, where the folders that
+    all of them share (`dataset_a/0`, `dataset_a/1`) name none if what is below does.
+
+    Args:
+        folders_of: names of the folders from the source down to each image.
+    """
+    out = ClassFolders()
+    named = {image: _named(folders) for image, folders in folders_of.items()}
+    shared = len(_shared_start([names for names in named.values() if names]))
+    below: set[str] = set()
+    above: set[str] = set()
+    for image, names in named.items():
+        own = names[shared:] or names[-1:]
+        known = [k for k, name in enumerate(own) if not is_place(name)]
+        number = bool(own) and own[-1].isdecimal() and len(own[-1]) < 4
+        if known or number or not own:
+            at = known[-1] if known else len(own) - 1
+            out.of[image] = own[at] if own else None
+            below.update(own[at + 1 :])
+            above.update(name for name in own[:at] if not is_place(name))
+        else:
+            out.of[image] = class_folder(names)
+            below.update(own if out.of[image] not in own else ())
+    if below:
+        out.notes.append(
+            f"The folders {_listed(below)} name no class but a date, place or number: the folders "
+            "above them do."
+        )
+    if above:
+        out.warnings.append(
+            f"Classes are read from the nearest folders; the folders above them, {_listed(above)}, "
+            "were not read as classes: if those are the classes, move the others out."
+        )
+    numbers = {name for name in out.of.values() if name is not None and is_place(name)}
+    if numbers:
+        out.warnings.append(f"Read as classes, since nothing else names one: {_listed(numbers)}.")
+    out.warnings += oddly_good(name for name in out.of.values() if name is not None)
+    return out
+
+
+def _named(folders: Iterable[str]) -> list[str]:
+    generic = SPLIT_FOLDERS | IMAGE_FOLDERS | MASK_FOLDERS
+    return [name for name in folders if name.lower() not in generic]
+
+
+def _shared_start(paths: Sequence[Sequence[str]]) -> list[str]:
+    columns = itertools.takewhile(lambda names: len(set(names)) == 1, zip(*paths, strict=False))
+    return [names[0] for names in columns]
+
+
+def _listed(names: Iterable[str]) -> str:
+    shown = sorted(names)
+    return ", ".join(shown[:6]) + (", …" if len(shown) > 6 else "")
 
 
 def class_names(folders: Iterable[str]) -> tuple[dict[str, str], list[str]]:

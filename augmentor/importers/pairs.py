@@ -1,8 +1,9 @@
 """`pairs`: an image and its mask side by side, or in sibling folders.
 
 `MT_<class>/Imgs/<id>.jpg` with `<id>.png` beside it; `images/a.png` with `masks/a_mask.png`; any
-suffix or prefix, as long as a separator sets it off. The class is the nearest folder that names
-one; without any, everything is of the one class `defect`, and an empty mask means clean.
+suffix or prefix, as long as a separator sets it off. Masks of one image may be numbered
+(`a_mask_1.png`, `a_mask_2.png`), and are then one instance each. The class is the nearest folder
+that names one; without any, everything is of the one class `defect`, and an empty mask means clean.
 """
 
 import re
@@ -19,6 +20,7 @@ from augmentor.importers.names import (
     MASK_FOLDERS,
     MASK_MARKS,
     class_folder,
+    class_folders,
     class_names,
     is_good,
 )
@@ -29,15 +31,18 @@ NAME = "pairs"
 ONLY_CLASS = "defect"
 
 _MASK_FIRST = {".png": 0, ".gif": 1, ".bmp": 2, ".tif": 3, ".tiff": 3}
+_NO_PROOF = frozenset({"defect", "label", "labels", "bin"})
+"""Marks that photographs have, too: the files must also look like masks."""
+_NUMBER = re.compile(r"[_\-. ]?\d+$")
 Pairs = dict[Path, tuple[Path, ...]]
 
 
-def recognise(tree: Tree) -> str | None:
-    """At least half of the images that aren't in a clean folder have a mask."""
+def recognise(tree: Tree, least_share: float = 0.5) -> str | None:
+    """A share of the images that aren't in a clean folder has masks."""
     pairs, _ = find_pairs(tree, tree.images)
     defects = [i for i in pairs if not is_good(class_folder(tree.folders_of(i)) or "")]
     paired = [i for i in defects if pairs[i]]
-    if not paired or 2 * len(paired) < len(defects):
+    if not paired or len(paired) < least_share * len(defects):
         return None
     image = paired[0]
     return (
@@ -55,8 +60,11 @@ def scan(tree: Tree) -> Scan:
 def from_pairs(tree: Tree, pairs: Pairs, orphans: Sequence[Path]) -> Scan:
     """A scan from images and their masks, classes by folder."""
     out = Scan()
-    folders = {image: class_folder(tree.folders_of(image)) for image in pairs}
-    names, out.notes = class_names(name for name in folders.values() if name is not None)
+    named = class_folders({image: tree.folders_of(image) for image in pairs})
+    folders, out.warnings = named.of, named.warnings
+    names, notes = class_names(name for name in folders.values() if name is not None)
+    out.notes = named.notes + notes
+    numbered = 0
     if not names:
         out.notes.append(f"No folder names a class, so every defect is of class {ONLY_CLASS!r}.")
     for image, masks in pairs.items():
@@ -67,7 +75,13 @@ def from_pairs(tree: Tree, pairs: Pairs, orphans: Sequence[Path]) -> Scan:
         elif not masks and label != GOOD:
             out.bad.append(Bad(image, "no_mask", "no mask of its name was found"))
         else:
-            out.found.append(Found(image, label, masks))
+            one_each = tuple(mask for mask in masks if _is_numbered(image, mask))
+            numbered += bool(one_each)
+            out.found.append(Found(image, label, masks, one_each))
+    if numbered:
+        out.notes.append(
+            f"Of {numbered} images the masks are numbered; each of them is one instance."
+        )
     out.bad += [Bad(mask, "no_image", "no image of its name was found") for mask in orphans]
     return out
 
@@ -83,23 +97,37 @@ def find_pairs(tree: Tree, files: Sequence[Path]) -> tuple[Pairs, list[Path]]:
     masks |= _suffixed_masks([f for f in files if f not in masks])
     images = [f for f in files if f not in masks]
     exact = {(_place(tree, image), image.stem): image for image in images}
+    loose: dict[tuple[tuple[str, ...], str], list[Path]] = defaultdict(list)
     by_stem: dict[str, list[Path]] = defaultdict(list)
     for image in images:
+        loose[_lower(_place(tree, image)), image.stem].append(image)
         by_stem[image.stem].append(image)
     pairs: dict[Path, list[Path]] = {image: [] for image in images}
     orphans = []
+    class_of = {file: class_folder(tree.folders_of(file)) for file in files}
+    classes = {class_of[image] for image in images} - {None}
     for mask in sorted(masks):
         place = _place(tree, mask)
         for stem in _base_stems(mask.stem):
             near = exact.get((place, stem))
-            if near is None and len(by_stem[stem]) == 1 and _in_mask_folder(tree, mask):
-                near = by_stem[stem][0]
+            # folders in another case, or masks in one folder for all, but of no other class
+            alike = [loose[_lower(place), stem]]
+            alike += [by_stem[stem]] if _in_mask_folder(tree, mask) else []
+            if class_of[mask] in classes:
+                alike = [[i for i in found if class_of[i] == class_of[mask]] for found in alike]
+            near = near or next((found[0] for found in alike if len(found) == 1), None)
             if near is not None:
                 pairs[near].append(mask)
                 break
         else:
             orphans.append(mask)
     return {image: tuple(found) for image, found in pairs.items()}, orphans
+
+
+def _is_numbered(image: Path, mask: Path) -> bool:
+    """Whether a mask's name is its image's, maybe a mark, and a number."""
+    rest = mask.stem.removeprefix(image.stem)
+    return rest != mask.stem and _NUMBER.search(rest) is not None
 
 
 def _in_mask_folder(tree: Tree, path: Path) -> bool:
@@ -109,7 +137,11 @@ def _in_mask_folder(tree: Tree, path: Path) -> bool:
 def _place(tree: Tree, path: Path) -> tuple[str, ...]:
     """Folders of a file without those that only tell images from masks."""
     generic = MASK_FOLDERS | IMAGE_FOLDERS
-    return tuple(n.lower() for n in tree.folders_of(path) if n.lower() not in generic)
+    return tuple(n for n in tree.folders_of(path) if n.lower() not in generic)
+
+
+def _lower(place: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name.lower() for name in place)
 
 
 def _same_stem_masks(files: Sequence[Path]) -> set[Path]:
@@ -126,31 +158,33 @@ def _same_stem_masks(files: Sequence[Path]) -> set[Path]:
 
 
 def _suffixed_masks(files: Sequence[Path]) -> set[Path]:
-    """Files named after another one in their folder plus a mark: a known one, or one word that
-    at least half of the folder's other files carry and whose files look like masks."""
+    """Files named after another one in their folder plus a mark, maybe with a number: a known
+    mark, or one word that at least half of the folder's other files carry and whose files look
+    like masks."""
     by_folder: dict[Path, list[Path]] = defaultdict(list)
     for file in files:
         by_folder[file.parent].append(file)
     masks, unsure = set(), defaultdict(set)
     for group in by_folder.values():
         stems = {file.stem for file in group}
-        marks: dict[Path, str] = {}
-        for file in group:
-            for stem, mark in _splits(file.stem):
-                if stem in stems:
-                    marks[file] = mark
-                    break
+        marks = {file: mark for file in group if (mark := _mark_of(file.stem, stems))}
         counts = Counter(marks.values())
         for file, mark in marks.items():
             common = mark.isalpha() and 2 * counts[mark] >= len(group) - counts[mark]
-            if mark in MASK_MARKS:
+            if mark in MASK_MARKS - _NO_PROOF:
                 masks.add(file)
-            elif common and counts[mark] > 1:
+            elif mark in _NO_PROOF or (common and counts[mark] > 1):
                 unsure[mark].add(file)
     for files_of_mark in unsure.values():
         if _look_like_masks(sorted(files_of_mark)):
             masks |= files_of_mark
     return masks
+
+
+def _mark_of(stem: str, stems: set[str]) -> str:
+    """What a stem adds to one of the others, without its number; a known mark before others."""
+    found = [_NUMBER.sub("", mark) for base, mark in _splits(stem) if base in stems]
+    return next((mark for mark in found if mark in MASK_MARKS), found[0] if found else "")
 
 
 def _look_like_masks(files: Sequence[Path]) -> bool:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from PIL import Image
 from augmentor.errors import ImageError
 from augmentor.images import decode_upright, deep_bits, is_deep
 from augmentor.importers.instances import Marks, MaskRule, Part, marks_of
-from augmentor.importers.mask_files import mask_encoding, mask_levels
+from augmentor.importers.mask_files import Likeness, like_a_mask, mask_encoding, mask_levels
 from augmentor.importers.scan import Bad, Found, Scan
 from augmentor.importers.similar import Look, look_of
 from augmentor.records_io import file_facts
@@ -33,7 +33,7 @@ class Reading:
         duplicates: (left out, kept) files of identical content and label.
         facts: size and time of each record's file, by id.
         looks: of each record's image, by id.
-        notes: sentences for the report.
+        notes: sentences for the report; `warnings`, those that a person should see at once.
         skip_bad: see `read_all`.
         specks: parts of masks that were left out for their size.
         rescaled: images whose annotation was made for another size of them.
@@ -46,6 +46,7 @@ class Reading:
     facts: dict[str, dict[str, int]] = field(default_factory=dict)
     looks: dict[str, Look] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     skip_bad: bool = True
     specks: int = 0
     rescaled: int = 0
@@ -55,6 +56,7 @@ class Reading:
 class _Kept:
     record: DefectExample
     marks: Marks
+    like_a_mask: Likeness
 
 
 def read_all(
@@ -80,9 +82,7 @@ def read_all(
     """
     out = Reading(bad=list(scan.bad), skip_bad=skip_bad)
     rule = mask_rule(scan.found, threshold, out.notes)
-    bits = deep_bits([f.image for f in scan.found if is_deep(f.image)])
-    if bits is not None:
-        out.notes.append(f"Images of more than 8 bit were scaled from {bits} bit.")
+    bits = _depth([f.image for f in scan.found if is_deep(f.image)], out)
     kept: dict[str, _Kept] = {}
     conflicts: set[str] = set()
     for done, found in enumerate(scan.found, start=1):
@@ -94,14 +94,75 @@ def read_all(
             on_progress(done, len(scan.found))
     for sha in conflicts:
         first = kept.pop(sha).record
-        reason = "the same content also has another label"
+        reason = "the same content also has another label or mask"
         out.bad.append(Bad(first.source_path, "conflict", reason))
+    conflicts |= _refuse_masks(kept, out)
+    _tell_inverted(kept.values(), out)
     for item in kept.values():
         out.records.append(item.record)
         out.specks += item.marks.specks
         out.rescaled += item.marks.rescaled
     _drop_masks_of(conflicts, out)
     return out
+
+
+def _depth(deep: Sequence[Path], out: Reading) -> int | None:
+    """Bit depth to scale the images of more than 8 bit by, and what to say of it."""
+    bits = deep_bits(deep)
+    if not bits:
+        return None
+    most = max(bits.values())
+    out.notes.append(f"Images of more than 8 bit were scaled from {most} bit.")
+    brightest = [path for path, own in bits.items() if own == most]
+    others = max((own for own in bits.values() if own < most), default=most)
+    if 2 * len(brightest) < len(bits):
+        out.warnings.append(
+            f"{len(brightest)} of {len(bits)} images of more than 8 bit hold values of {most} bit, "
+            f"such as {_short(brightest[0])}, the others of {others} at most: all are scaled from "
+            f"{most}, so that the others come out up to {2 ** (most - others)} times darker; if "
+            "the files are not of one depth, save them alike."
+        )
+    return most
+
+
+def _short(path: Path) -> str:
+    return "/".join(path.parts[-2:])
+
+
+def _refuse_masks(kept: dict[str, _Kept], out: Reading) -> set[str]:
+    """Take images that are masks by their looks out of `kept`, unless all are; say which look
+    almost so. Returns the hashes of those that were taken out."""
+    surely = {sha for sha, item in kept.items() if item.like_a_mask == "surely"}
+    if len(surely) == len(kept):
+        return set()
+    almost = [k.record.source_path for k in kept.values() if k.like_a_mask == "almost"]
+    if almost and len(almost) + len(surely) < len(kept):
+        out.warnings.append(
+            f"{len(almost)} images, such as {_short(almost[0])}, are almost black and white alone; "
+            "if they are masks, put them into a folder masks beside the images', or name them like "
+            "their image with _mask after it."
+        )
+    reason = (
+        "it holds four grey levels at most, as masks do, and no photograph; if it is a mask, put "
+        "it into a folder masks beside the images', or name it like its image with _mask after it"
+    )
+    first = {kept.pop(sha).record.source_path for sha in surely}
+    twins = [pair for pair in out.duplicates if pair[1] in first]
+    out.duplicates = [pair for pair in out.duplicates if pair[1] not in first]
+    for path in [*first, *(copy for copy, _ in twins)]:
+        out.bad.append(Bad(path, "mask_alone", reason))
+    return surely
+
+
+def _tell_inverted(kept: Collection[_Kept], out: Reading) -> None:
+    """Warn where masks mark most of their images, as those do that are black on white."""
+    exact = [k for k in kept if any(part.kind == "exact" for part in k.marks.parts)]
+    wide = [k for k in exact if 2 * k.marks.area_px > k.record.width * k.record.height]
+    if 2 * len(wide) > len(exact):
+        out.warnings.append(
+            f"In {len(wide)} of {len(exact)} images more than half is marked as defect, such as "
+            f"{_short(wide[0].record.source_path)}; if their masks are black on white, invert them."
+        )
 
 
 def mask_rule(found: Sequence[Found], threshold: int, notes: list[str]) -> MaskRule:
@@ -176,7 +237,7 @@ def _read_one(
             out.duplicates.append((found.image, first.source_path))
         else:
             conflicts.add(sha)
-            other = f"the same content as {first.source_path}, which has another label"
+            other = f"the same content as {first.source_path}, which has another label or mask"
             out.bad.append(Bad(found.image, "conflict", other))
         return
     pixels, grey, changed = decode_upright(data, found.image, bits)
@@ -201,6 +262,7 @@ def _read_one(
             instances=_instances(marks.parts, pixels, data_dir / "masks" / image_id, out),
         ),
         marks,
+        like_a_mask(pixels),
     )
     out.facts[image_id] = file_facts(found.image)
     out.looks[image_id] = look_of(pixels)

@@ -39,6 +39,7 @@ def build_report(
     instances = Counter(i.class_name for r in records for i in r.instances)
     classes = _classes(scan, records)
     warnings = split_warnings(records, val=head["val"], test=head["test"], shots=head["shots"])
+    warnings += [*scan.warnings, *reading.warnings, *_more_warnings(tree, classes)]
     near, sentences = report_similar(records, pairs, tree)
     if not reading.bad and not classes:
         raise SourceError(
@@ -107,6 +108,24 @@ def _classes(scan: Scan, records: Sequence[DefectExample]) -> list[str]:
     present |= {r.label for r in records if r.label != GOOD}
     order = [name for name in scan.classes or () if name in present]
     return order + sorted(present - set(order))
+
+
+def _more_warnings(tree: Tree, classes: Sequence[str]) -> list[str]:
+    warnings = []
+    if tree.hidden:
+        names = ", ".join(sorted(tree.name(path) for path in tree.hidden)[:6])
+        more = ", …" if len(tree.hidden) > 6 else ""
+        warnings.append(f"Not read, since their names begin with a dot: {names}{more}.")
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in classes:
+        alike[name.casefold()].append(name)
+    for group in alike.values():
+        if len(group) > 1:
+            listed = " and ".join(repr(name) for name in sorted(group))
+            warnings.append(
+                f"Classes {listed} differ in case alone; name them alike if they are one class."
+            )
+    return warnings
 
 
 def _more_notes(reading: Reading, records: Sequence[DefectExample]) -> list[str]:

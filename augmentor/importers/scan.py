@@ -26,6 +26,7 @@ BAD_KINDS = {
     "empty_mask": "empty mask under a defect class",
     "mask_under_clean": "mask with a defect under a clean image",
     "no_mask": "defect image without a mask",
+    "mask_alone": "mask where a photograph is expected",
     "no_label": "image without a label",
     "no_image": "label without its image",
     "unknown_class": "label of an unknown class",
@@ -56,6 +57,7 @@ class Found:
         image: the file.
         label: `good` or a class, from the folder; None: follows from masks or shapes.
         masks: pixel masks, which together show all defects of the image.
+        one_each: those of the masks that are of one instance each, whatever parts it has.
         shapes: from an annotation file; empty for an image that it declares clean; None where
             the layout has no shapes.
         size_wh: of the image, as the annotation says; shapes are scaled from that to the file's
@@ -66,6 +68,7 @@ class Found:
     image: Path
     label: str | None = None
     masks: tuple[Path, ...] = ()
+    one_each: tuple[Path, ...] = ()
     shapes: tuple[Shape, ...] | None = None
     size_wh: tuple[int, int] | None = None
     normalised: bool = False
@@ -82,11 +85,13 @@ class Bad:
 
 @dataclass
 class Scan:
-    """Everything that a layout found. `classes` keeps the source's own order where it has one."""
+    """Everything that a layout found; `warnings` are notes that a person should see at once.
+    `classes` keeps the source's own order where it has one."""
 
     found: list[Found] = field(default_factory=list)
     bad: list[Bad] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     classes: tuple[str, ...] | None = None
 
 
@@ -99,6 +104,8 @@ class Tree:
             nothing that is written about them could hold.
         misnamed: those of them that are images.
         images: those of them with an image's suffix.
+        hidden: images, and folders with images somewhere in them, whose names begin with a dot;
+            they are not read.
         projects: folders in it that are projects of ours; they are not looked into, since their
             pictures are made from other ones.
         cache: for what layouts have parsed, so that nothing is parsed twice.
@@ -113,7 +120,8 @@ class Tree:
         self.root = root.absolute()
         self.cache: dict[Path, Any] = {}
         self.projects: list[Path] = []
-        walk = _walk(self.root, self.projects, data_dir)
+        self.hidden: list[Path] = []
+        walk = _walk(self.root, self.projects, self.hidden, data_dir)
         found = sorted(walk, key=lambda path: path.as_posix())
         self.files = [path for path in found if printable(path) == str(path)]
         named = set(self.files)
@@ -144,9 +152,11 @@ class Tree:
         return dict(Counter(p.suffix.lower() for p in self.files if p.suffix.lower() not in known))
 
 
-def _walk(root: Path, projects: list[Path], data_dir: Path | None) -> Iterable[Path]:
+def _walk(
+    root: Path, projects: list[Path], hidden: list[Path], data_dir: Path | None
+) -> Iterable[Path]:
     """Visible files under `root`; linked folders are followed, each once. Projects below it are
-    noted in `projects` and left out, as is `data_dir`."""
+    noted in `projects` and left out, hidden images in `hidden`, as is `data_dir`."""
     seen = {os.path.realpath(data_dir)} if data_dir else set()
     for folder, names, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
@@ -154,15 +164,27 @@ def _walk(root: Path, projects: list[Path], data_dir: Path | None) -> Iterable[P
             projects.append(Path(folder))
             names[:] = []
             continue
-        names[:] = [] if real in seen else [n for n in names if not _hidden(n)]
         if real in seen:
+            names[:] = []
             continue
         seen.add(real)
+        hidden += [Path(folder, name) for name in names if _hides_images(Path(folder, name))]
+        hidden += [Path(folder, name) for name in files if _hides_images(Path(folder, name))]
+        names[:] = [n for n in names if not _hidden(n)]
         yield from (Path(folder, name) for name in files if not _hidden(name))
 
 
 def _hidden(name: str) -> bool:
     return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")
+
+
+def _hides_images(path: Path) -> bool:
+    """Whether a name that begins with a dot is an image's, or that of a folder that holds one;
+    `._name` is what macOS keeps beside a file."""
+    if not path.name.startswith(".") or path.name.startswith("._"):
+        return False
+    inside = (name for _, _, files in os.walk(path) for name in files)
+    return any(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in (path.name, *inside))
 
 
 def printable(path: Path) -> str:

@@ -76,3 +76,278 @@ def test_the_report_names_no_address_in_memory(tmp_path: Path) -> None:
     (tmp_path / "in/hole/9.png").write_text("<html>404</html>")
     reason = refused(tmp_path)["hole/9.png"][1]
     assert "is not a whole image (of no format that is read here)" in reason
+
+
+def boxes(outcome: ImportOutcome, name: str) -> list[tuple[int, int, int, int]]:
+    record = next(r for r in outcome.records if r.source_path.name == name)
+    return sorted(item.box_xyxy for item in record.instances)
+
+
+def said(outcome: ImportOutcome) -> str:
+    return " ".join(outcome.report["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("hole/{}.png", "hole/{}_mask_{}.png"),
+        ("hole/{}.jpg", "hole/{}_mask{}.png"),
+        ("hole/{}.png", "hole/{}-gt-{}.png"),
+        ("images/hole/{}.png", "masks/hole/{}_{}.png"),
+        ("images/hole/{}.png", "masks/hole/{}_mask_0{}.png"),
+    ],
+)
+def test_numbered_masks_are_united_an_instance_each(tmp_path: Path, image: str, mask: str) -> None:
+    root = tmp_path / "in"
+    for k, name in enumerate(("p1", "p2", "p3")):
+        save(root / image.format(name), photograph(k))
+        save(root / mask.format(name, 1), mask_of((2, 2, 8, 8), (30, 30, 36, 36)))
+        save(root / mask.format(name, 2), mask_of(OTHER))
+    outcome = run(tmp_path)
+    assert outcome.layout == "pairs" and len(outcome.records) == 3
+    assert boxes(outcome, image.format("p1").split("/")[-1]) == [(2, 2, 36, 36), OTHER]
+    notes = " ".join(outcome.report["notes"])
+    assert "Of 3 images the masks are numbered; each of them is one instance." in notes
+
+
+def test_a_numbered_mask_beside_one_without_a_number_belongs_to_the_same_image(
+    tmp_path: Path,
+) -> None:
+    for k in range(3):
+        save(tmp_path / f"in/hole/{k}.png", photograph(k))
+        save(tmp_path / f"in/hole/{k}_mask.png", mask_of(BOX))
+        save(tmp_path / f"in/hole/{k}_mask_1.png", mask_of(OTHER))
+    assert boxes(run(tmp_path), "0.png") == [BOX, OTHER]
+
+
+@pytest.mark.parametrize("mask", ["hole/{}_mask.png", "masks/hole/{}.png", "masks/hole/{}_1.png"])
+def test_few_masks_are_masks_and_the_others_are_named(tmp_path: Path, mask: str) -> None:
+    image = "images/hole/{}.png" if mask.startswith("masks") else "hole/{}.png"
+    clean(tmp_path / "in/images" if mask.startswith("masks") else tmp_path / "in")
+    for k in range(10, 20):
+        save(tmp_path / "in" / image.format(f"a{k}"), photograph(k))
+    for k in (10, 12, 14):
+        save(tmp_path / "in" / mask.format(f"a{k}"), mask_of((k, 5, k + 9, 17)))
+    bad = refused(tmp_path)
+    without = {f"a{k}" for k in range(10, 20) if k not in (10, 12, 14)}
+    assert {Path(path).stem for path in bad} == without
+    assert {kind for kind, _ in bad.values()} == {"no_mask"}
+    outcome = run(tmp_path, on_bad="skip")
+    assert outcome.layout == "pairs" and "3 of 10 images have a mask" in outcome.layout_reason
+    assert outcome.report["images"] == {"hole": 3, "good": 3}
+
+
+def test_class_folders_refuse_masks_by_name(tmp_path: Path) -> None:
+    clean(tmp_path / "in")
+    for k in range(4):
+        save(tmp_path / f"in/hole/a{k}.png", photograph(k))
+    save(tmp_path / "in/hole/a0_mask.png", mask_of(BOX))
+    bad = refused(tmp_path, layout="folders")
+    assert set(bad) == {"hole/a0_mask.png"}
+    assert (
+        bad["hole/a0_mask.png"][0] == "mask_alone"
+        and "leave --layout out" in (bad["hole/a0_mask.png"][1])
+    )
+    assert len(run(tmp_path, layout="folders", on_bad="skip").records) == 7
+
+
+@pytest.mark.parametrize("folder", ["hole_masks", "binary"])
+def test_masks_that_no_name_tells_are_refused_as_photographs(tmp_path: Path, folder: str) -> None:
+    clean(tmp_path / "in")
+    for k in range(4):
+        save(tmp_path / f"in/hole/{k}.png", photograph(k))
+        save(tmp_path / f"in/{folder}/{k}.png", mask_of(BOX, OTHER if k else BOX))
+    bad = refused(tmp_path)
+    assert set(bad) == {f"{folder}/{k}.png" for k in range(4)}
+    assert all(kind == "mask_alone" for kind, _ in bad.values())
+    assert "a folder masks" in bad[f"{folder}/0.png"][1]
+    assert run(tmp_path, on_bad="skip").report["images"] == {"hole": 4, "good": 3}
+
+
+def test_photographs_that_are_all_black_and_white_are_photographs(tmp_path: Path) -> None:
+    for k in range(4):
+        save(tmp_path / f"in/hole/{k}.png", mask_of((k, 5, k + 9, 17)))
+        save(tmp_path / f"in/good/{k}.png", mask_of((k + 30, 5, k + 39, 17)))
+    assert run(tmp_path).report["images"] == {"hole": 4, "good": 4}
+
+
+def test_photographs_that_look_much_like_masks_are_told(tmp_path: Path) -> None:
+    clean(tmp_path / "in")
+    for k in range(4):
+        save(tmp_path / f"in/hole/{k}.png", photograph(k))
+        soft = mask_of((k, 5, k + 9, 17))
+        soft[4, :6] = 40, 80, 120, 160, 200, 220
+        save(tmp_path / f"in/outlines/{k}.png", soft)
+    assert "4 images, such as outlines/0.png, are almost black and white alone" in said(
+        run(tmp_path)
+    )
+
+
+def test_a_defect_view_beside_its_photograph_is_no_mask(tmp_path: Path) -> None:
+    for k in range(4):
+        for label in ("pit", "good"):
+            save(tmp_path / f"in/{label}/p{k}.png", photograph(k + 10 * len(label)))
+        save(tmp_path / f"in/pit/p{k}_defect.png", photograph(70 + k))
+    assert run(tmp_path).report["images"] == {"pit": 8, "good": 4}
+
+
+def test_classes_that_differ_in_case_are_kept_apart_and_told(tmp_path: Path) -> None:
+    for k in range(3):
+        for n, label in enumerate(("Hole", "hole")):
+            save(tmp_path / f"in/{label}/{k}.png", photograph(10 * n + k))
+            save(tmp_path / f"in/{label}/{k}_mask.png", mask_of((n, 5, n + 9, 17)))
+    outcome = run(tmp_path)
+    assert outcome.report["images"] == {"Hole": 3, "hole": 3}
+    for record in outcome.records:
+        left = record.instances[0].box_xyxy[0]
+        assert left == ("Hole", "hole").index(record.source_path.parent.name)
+    assert "Classes 'Hole' and 'hole' differ in case alone" in said(outcome)
+
+
+def test_folders_of_masks_may_be_written_in_another_case(tmp_path: Path) -> None:
+    for k in range(3):
+        save(tmp_path / f"in/Images/Hole/{k}.png", photograph(k))
+        save(tmp_path / f"in/masks/hole/{k}.png", mask_of(BOX))
+    assert run(tmp_path).classes == ("Hole",)
+    save(tmp_path / "in/Images/hole/0.png", photograph(50))
+    assert set(refused(tmp_path)) == {
+        "Images/Hole/0.png", "Images/Hole/1.png", "Images/Hole/2.png", "masks/hole/1.png",
+        "masks/hole/2.png",
+    }  # fmt: skip
+
+
+def test_identical_photographs_with_other_masks_of_one_box_are_refused(tmp_path: Path) -> None:
+    ring = mask_of(BOX)
+    ring[9:13, 15:25] = 0
+    for k in range(3):
+        save(tmp_path / f"in/hole/{k}.png", photograph(k if k < 2 else 0))
+        save(tmp_path / f"in/hole/{k}_mask.png", ring if k == 2 else mask_of(BOX))
+    bad = refused(tmp_path)
+    assert {path: kind for path, (kind, _) in bad.items()} == {
+        "hole/0.png": "conflict", "hole/2.png": "conflict",
+    }  # fmt: skip
+    assert "another label or mask" in bad["hole/2.png"][1]
+
+
+def test_eight_bits_in_sixteen_keep_their_brightness(tmp_path: Path) -> None:
+    for k in range(3):
+        save(tmp_path / f"in/hole/{k}.png", photograph(k).astype(np.uint16))
+        save(tmp_path / f"in/hole/{k}_mask.png", mask_of(BOX))
+    record = run(tmp_path).records[0]
+    source = np.asarray(Image.open(record.source_path))
+    assert (np.asarray(Image.open(record.image_path)) == source).all()
+
+
+def test_one_deep_photograph_that_darkens_the_others_is_told(tmp_path: Path) -> None:
+    for k in range(5):
+        deep = photograph(k).astype(np.uint16) * (257 if k == 3 else 16)
+        save(tmp_path / f"in/hole/{k}.png", deep)
+        save(tmp_path / f"in/hole/{k}_mask.png", mask_of(BOX))
+    warning = said(run(tmp_path))
+    assert "1 of 5 images of more than 8 bit hold values of 16 bit, such as hole/3.png" in warning
+    assert "the others come out up to 16 times darker" in warning
+
+
+def test_photographs_of_one_depth_are_not_warned_of(tmp_path: Path) -> None:
+    for k in range(5):
+        save(tmp_path / f"in/hole/{k}.png", photograph(k).astype(np.uint16) * 16)
+        save(tmp_path / f"in/hole/{k}_mask.png", mask_of(BOX))
+    assert "bit" not in said(run(tmp_path))
+
+
+@pytest.mark.parametrize("below", ["2024-05-{}1", "cam{}", "Batch_{}", "0{}", "day {}", "2024_W{}"])
+def test_dates_cameras_and_numbers_below_class_folders_name_no_class(
+    tmp_path: Path, below: str
+) -> None:
+    for n, label in enumerate(("hole", "crack", "good")):
+        for k in range(4):
+            folder = below.format(k % 2 + 1)
+            save(tmp_path / f"in/parts/{label}/{folder}/{k}.png", photograph(10 * n + k))
+    outcome = run(tmp_path)
+    assert outcome.report["images"] == {"hole": 4, "crack": 4, "good": 4}
+    notes = " ".join(outcome.report["notes"])
+    assert f"{below.format(1)}, {below.format(2)} name no class" in notes
+    assert not outcome.report["warnings"]
+
+
+def test_numbered_classes_are_classes_where_nothing_else_names_one(tmp_path: Path) -> None:
+    for label in (0, 1):
+        for k in range(4):
+            save(tmp_path / f"in/dataset_a/{label}/{k}.png", photograph(10 * label + k))
+    assert run(tmp_path).classes == ("0", "1")
+
+
+def test_other_folders_above_the_class_are_told(tmp_path: Path) -> None:
+    for n, line in enumerate(("line_a", "line_b")):
+        for label in ("hole", "good"):
+            for k in range(4):
+                seed = 20 * n + 10 * (label == "good") + k
+                save(tmp_path / f"in/{line}/{label}/{k}.png", photograph(seed))
+    outcome = run(tmp_path)
+    assert outcome.report["images"] == {"hole": 8, "good": 8}
+    assert "the folders above them, line_a, line_b, were not read as classes" in said(outcome)
+
+
+def test_free_within_a_name_is_not_clean_and_odd_names_of_clean_are_told(tmp_path: Path) -> None:
+    for n, label in enumerate(("free_edge", "hole", "normal_wear", "good")):
+        for k in range(3):
+            save(tmp_path / f"in/{label}/{k}.png", photograph(10 * n + k))
+    outcome = run(tmp_path)
+    assert outcome.report["images"] == {"free_edge": 3, "hole": 3, "good": 6}
+    assert "'normal_wear' is read as clean, without defects; rename" in said(outcome)
+    assert "'good'" not in said(outcome)
+
+
+def test_folders_whose_names_begin_with_a_dot_are_told(tmp_path: Path) -> None:
+    clean(tmp_path / "in")
+    for k in range(3):
+        save(tmp_path / f"in/crack/{k}.png", photograph(k))
+        save(tmp_path / f"in/.hole/2024/{k}.png", photograph(10 + k))
+    save(tmp_path / "in/crack/.hidden.png", photograph(30))
+    save(tmp_path / "in/crack/._0.png", photograph(31))
+    (tmp_path / "in/.git").mkdir()
+    (tmp_path / "in/.git/HEAD").write_text("x")
+    outcome = run(tmp_path)
+    assert outcome.report["images"] == {"crack": 3, "good": 3}
+    assert "Not read, since their names begin with a dot: .hole, crack/.hidden.png." in said(
+        outcome
+    )
+
+
+@pytest.mark.parametrize("label", ["good", "OK"])
+def test_a_folder_of_clean_images_alone_is_told_what_is_missing(tmp_path: Path, label: str) -> None:
+    for k in range(3):
+        save(tmp_path / f"in/{label}/{k}.png", photograph(k))
+    with pytest.raises(SourceError, match=r"holds no defect image.*a folder named after the"):
+        run(tmp_path)
+
+
+def test_a_mask_of_one_class_is_not_given_to_an_image_of_another(tmp_path: Path) -> None:
+    for n, label in enumerate(("hole", "crack")):
+        for k in range(3):
+            save(tmp_path / f"in/images/{label}/{label}{k}.png", photograph(10 * n + k))
+            save(tmp_path / f"in/masks/{label}/{label}{k}.png", mask_of(BOX))
+    stray = tmp_path / "in/masks/hole/hole0.png"
+    stray.rename(tmp_path / "in/masks/crack/hole0.png")
+    bad = refused(tmp_path)
+    assert {path: kind for path, (kind, _) in bad.items()} == {
+        "images/hole/hole0.png": "no_mask", "masks/crack/hole0.png": "no_image",
+    }  # fmt: skip
+
+
+def test_masks_that_mark_most_of_their_images_are_told(tmp_path: Path) -> None:
+    for k in range(4):
+        save(tmp_path / f"in/hole/{k}.png", photograph(k))
+        save(tmp_path / f"in/hole/{k}_mask.png", 255 - mask_of(BOX) if k else mask_of(BOX))
+    assert "In 3 of 4 images more than half is marked as defect, such as hole/1.png" in said(
+        run(tmp_path)
+    )
+
+
+def test_masks_that_could_be_of_several_images_are_named(tmp_path: Path) -> None:
+    for n, label in enumerate(("hole", "crack")):
+        for k in range(2):
+            save(tmp_path / f"in/images/{label}/{k}.png", photograph(10 * n + k))
+            save(tmp_path / f"in/masks/{k}.png", mask_of(BOX))
+    bad = refused(tmp_path)
+    assert bad["masks/0.png"][0] == "no_image" and len(bad) == 6
