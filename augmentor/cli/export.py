@@ -32,8 +32,12 @@ def export(
 ) -> None:
     """Write the mixed dataset, with its provenance, for other tools."""
     with command(json, debug) as console:
+        from augmentor.exporters import guessed_masks
         from augmentor.workflows.export import export_project
 
         folder = export_project(open_here(project, console), layout.value, to, console)
+        guessed = guessed_masks(folder, layout.value)
+        if guessed:
+            console.warn(guessed)
         console.text(f"Written: {folder}")
-        console.result({"format": layout.value, "folder": str(folder)})
+        console.result({"format": layout.value, "folder": str(folder), "guessed": guessed})

@@ -10,14 +10,17 @@ from augmentor.exporters.coco import write_coco
 from augmentor.exporters.collect import SPLITS, Wanted, collect
 from augmentor.exporters.folder import MARKER, check_replaceable, replaced_folder
 from augmentor.exporters.folders import write_folders
+from augmentor.exporters.mvtec import TOP_LEVEL as MVTEC
 from augmentor.exporters.mvtec import write_mvtec
 from augmentor.exporters.voc import FOLDERS as VOC_FOLDERS
 from augmentor.exporters.voc import write_voc
 from augmentor.exporters.yolo import write_training, write_yolo
 from augmentor.items import PoolSample
+from generator.files import read_lines
 from generator.records import DefectExample
 
-__all__ = ["FORMATS", "Format", "PoolSample", "export_dataset", "write_training_export"]
+__all__ = ["FORMATS", "Format", "PoolSample", "export_dataset", "guessed_masks"]
+__all__ += ["write_training_export"]
 
 Format = Literal["yolo", "yolo-seg", "coco", "voc", "mvtec", "folders"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -32,17 +35,19 @@ _WRITERS: dict[str, Callable[[Path, Wanted], None]] = {
 }
 
 _YOLO = {"images", "labels", "data.yaml"}
-_MVTEC = {"train", "test", "validation", "train_defects", "validation_defects"}
-_MVTEC |= {"ground_truth", "train_defects_ground_truth", "validation_defects_ground_truth"}
 _TOP_LEVEL: dict[str, set[str]] = {
     "yolo": _YOLO,
     "yolo-seg": _YOLO,
     "coco": {"annotations", *SPLITS},
     "voc": {*VOC_FOLDERS, "ImageSets"},
-    "mvtec": _MVTEC,
+    "mvtec": MVTEC,
     "folders": {*SPLITS},
 }
 """What each format has at its top level, beside the manifest."""
+
+
+_UNMARKED = {"yolo-seg", "voc", "mvtec"}
+"""Formats whose labels are masks, and can't say of one that it is a guess; COCO has `mask_kind`."""
 
 
 def write_training_export(
@@ -115,3 +120,23 @@ def export_dataset(
     with replaced_folder(folder) as temporary:
         _WRITERS[format](temporary, wanted)
     return folder
+
+
+def guessed_masks(folder: Path, format: str) -> str:
+    """A sentence on the masks of an export that were guessed from boxes, where its labels can't say
+    which these are; empty where there are none, or where they can.
+
+    Args:
+        folder: that `export_dataset` wrote.
+        format: in which.
+    """
+    if format not in _UNMARKED:
+        return ""
+    lines = read_lines(folder / MARKER)
+    kinds = [kind for line in lines for kind in line["provenance"]["mask_kinds"]]
+    guessed = kinds.count("approximate")
+    return (
+        f"{guessed} of {len(kinds)} masks were guessed from boxes, and {format} labels can't say so; "
+        f"provenance.mask_kinds in {folder / MARKER} does, and so do the labels of `augment export "
+        "--format coco`; for boxes alone: augment export --format yolo"
+    ) * bool(guessed)

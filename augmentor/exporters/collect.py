@@ -118,15 +118,16 @@ def manifest_line(item: Item, arms: tuple[str, ...], classes: Sequence[str]) -> 
 
 
 def provenance(item: Item) -> dict[str, Any]:
-    """Where an image came from, for the manifest of an export to other tools."""
-    record = item.record
+    """Where an image came from, for the manifest of an export to other tools; `mask_kinds` says of
+    each of its boxes whether its mask is known or was guessed from the box."""
+    record, kinds = item.record, {"mask_kinds": [label.mask_kind for label in item.labels]}
     if isinstance(record, DefectExample):
-        return {"source": record.source_path.name, "sha256_of_source": record.sha256}
+        return {"source": record.source_path.name, "sha256_of_source": record.sha256, **kinds}
     keys = {
         *("index", "seed", "fingerprint", "background_id", "background_xyxy", "mask_source_id"),
         *("mask_kind", "feather_px", "crop_xyxy", "scores"),
     }
-    return record.model_dump(mode="json", include=keys)
+    return record.model_dump(mode="json", include=keys) | kinds
 
 
 def image_name(item: Item) -> str:

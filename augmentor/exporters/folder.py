@@ -4,11 +4,12 @@ import ctypes
 import errno
 import os
 import shutil
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from augmentor.errors import ExportError, SourceError, disk_errors
+from augmentor.exporters.collect import Wanted
 
 MARKER = "manifest.jsonl"
 """Every export has one; a folder without it is not ours to replace."""
@@ -113,12 +114,13 @@ def _gone(source: Path) -> SourceError:
     return SourceError(f"{source} is gone; bring it back, or run `augment import` again.")
 
 
-def check_folder_names(classes: Sequence[str]) -> None:
+def check_folder_names(wanted: Wanted) -> None:
     """Raise ExportError for a class that can't be the name of a folder."""
-    if faulty := [name for name in classes if name.startswith(".") or "/" in name or not name]:
+    names = wanted.classes
+    if faulty := [name for name in names if name.startswith(".") or "/" in name or not name]:
+        other = "type `augment export --format coco`, or " if wanted.task != "classify" else ""
         raise ExportError(
-            f"Class {faulty[0]!r} can't be the name of a folder; type `augment export --format "
-            "coco`, or rename the class."
+            f"Class {faulty[0]!r} can't be the name of a folder; {other}rename the class."
         )
 
 

@@ -18,7 +18,7 @@ from generator.records import GOOD
 def write_folders(folder: Path, wanted: Wanted) -> None:
     """Fill `folder`; every class has its folder in every split, since readers such as
     torchvision's ImageFolder number the classes by the folders that they find."""
-    check_folder_names(wanted.classes)
+    check_folder_names(wanted)
     for split in SPLITS:
         for name in (*wanted.classes, GOOD):
             (folder / split / name).mkdir(parents=True)

@@ -13,6 +13,9 @@ from augmentor.items import Item
 from generator.files import sha256_of_file, write_lines
 from generator.records import GOOD
 
+TOP_LEVEL = {"train", "test", "validation", "train_defects", "validation_defects"}
+TOP_LEVEL |= {"ground_truth", "train_defects_ground_truth", "validation_defects_ground_truth"}
+
 
 def write_mvtec(folder: Path, wanted: Wanted) -> None:
     """Fill `folder` with MVTec AD's tree, every image as PNG, since its readers know no other.
@@ -23,9 +26,14 @@ def write_mvtec(folder: Path, wanted: Wanted) -> None:
     and `validation/good`.
 
     Raises:
-        ExportError: an instance has no mask, or a class is called `good`.
+        ExportError: an instance has no mask, or a class can't be the name of a folder.
     """
-    check_folder_names(wanted.classes)
+    if wanted.task == "classify":
+        raise ExportError(
+            "The images have labels only, and the MVTec layout is made of masks; type `augment "
+            "export --format folders`."
+        )
+    check_folder_names(wanted)
     for place in ("train/good", "test/good"):
         (folder / place).mkdir(parents=True)
     lines = []

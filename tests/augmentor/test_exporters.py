@@ -16,7 +16,13 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from augmentor.errors import ExportError, SourceError
-from augmentor.exporters import FORMATS, PoolSample, export_dataset, write_training_export
+from augmentor.exporters import (
+    FORMATS,
+    PoolSample,
+    export_dataset,
+    guessed_masks,
+    write_training_export,
+)
 from augmentor.exporters.polygons import mask_to_polygon
 from generator.records import GOOD, DefectExample, Instance, SyntheticDefect
 
@@ -354,6 +360,23 @@ def test_approximate_masks_are_exported_as_boxes(tmp_path):
         assert np.allclose(np.hstack([rows[:, :1], low, high]), boxes, atol=1e-3)
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_masks_that_were_guessed_are_marked_or_said(tmp_path, name):
+    for kind in ("exact", "approximate"):
+        made = make(tmp_path / kind, kind=kind)
+        folder = exported(tmp_path / kind, made, name)
+        for line in manifest(folder):
+            kinds = line["provenance"]["mask_kinds"]
+            assert len(kinds) == len(line["boxes"])
+            assert set(kinds) <= {kind} or line["kind"] == "synthetic"
+        said = guessed_masks(folder, name)
+        unmarked = kind == "approximate" and name in ("yolo-seg", "voc", "mvtec")
+        assert ("masks were guessed from boxes" in said) == unmarked, said
+    if name == "coco":
+        lines = json.loads((folder / "annotations/instances_val.json").read_text())["annotations"]
+        assert {line["mask_kind"] for line in lines} == {"approximate"}
+
+
 def test_image_level_labels_alone_are_for_classification(tmp_path):
     rng = np.random.default_rng(0)
     records = [
@@ -363,10 +386,10 @@ def test_image_level_labels_alone_are_for_classification(tmp_path):
     folder = training(tmp_path / "dataset", Made(records, [], {}))
     assert json.loads((folder / "export.json").read_text())["task"] == "classify"
     assert [line["class"] for line in manifest(folder)] == ["pit", GOOD]
-    with pytest.raises(ExportError, match="--format folders"):
-        export_dataset(
-            tmp_path / "coco", "coco", name="t", classes=CLASSES, records=records, samples=()
-        )
+    for name in set(FORMATS) - {"folders"}:
+        with pytest.raises(ExportError, match=r"labels only.*--format folders"):
+            exported(tmp_path, Made(records, [], {}), name)
+    exported(tmp_path, Made(records, [], {}), "folders")
 
 
 def test_a_defect_without_a_place_never_becomes_a_good_part(made, tmp_path):
