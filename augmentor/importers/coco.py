@@ -198,7 +198,8 @@ def _entries(
     entries: dict[tuple[Any, str], Mapping[str, Any]] = {}
     for number, entry in enumerate(images, start=1):
         name = entry.get("file_name") if isinstance(entry, dict) else None
-        if isinstance(name, str) and name:
+        # JSON can hold halves of letters, which no file's name can
+        if isinstance(name, str) and name and name.encode("utf-8", "replace").decode() == name:
             entries.setdefault((_key(entry.get("id")), name), entry)
         else:
             reason = f"image {number} of its list is no object with a file_name"
@@ -218,8 +219,8 @@ def _by_image(
     for number, annotation in enumerate(annotations, start=1):
         if not isinstance(annotation, dict):
             raise SourceError(
-                f"{tree.name(path)}: annotation {number} of {len(annotations)} is no object but "
-                f"{annotation!r}; mend the file, since an image might seem clean without it."
+                f"{tree.name(path)}: annotation {number} of {len(annotations)} is no object "
+                f"({str(annotation)[:40]!r}); mend the file, or an image might seem clean."
             )
         of_image[_key(annotation.get("image_id"))].append(annotation)
     return of_image

@@ -189,7 +189,8 @@ def _from_shapes(found: Found, resolution_wh: tuple[int, int]) -> Marks:
         )
     unit = (1, 1) if found.normalised else stated
     scale = np.array([width / unit[0], height / unit[1]])
-    parts = [_part(shape, resolution_wh, stated, scale) for shape in found.shapes or ()]
+    with np.errstate(over="ignore"):  # what is out of all bounds is refused as such
+        parts = [_part(shape, resolution_wh, stated, scale) for shape in found.shapes or ()]
     return Marks(image_label(parts), tuple(parts), rescaled=stated != resolution_wh)
 
 

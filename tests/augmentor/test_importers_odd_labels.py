@@ -135,6 +135,8 @@ def _width(document: Document, value: object) -> None:
         (_entry, "x.png", "a.json", "image 6 of its list is no object with a file_name"),
         (_file_name, None, "a.json", "image 1 of its list is no object with a file_name"),
         (_file_name, "", "a.json", "image 1 of its list is no object with a file_name"),
+        (_file_name, "\ud800.png", "a.json", "image 1 of its list is no object with a file_name"),
+        (_file_name, "a\0.png", "a\0.png", "a.json lists it and it is not there"),
         (_image_id, [1], "a.json", "1 annotations are of images that it doesn't list"),
         (_category_id, [1], "images/0.png", "category [1] is not in a.json"),
         (_width, 10**400, "images/0.png", "its label was made for 10000"),
@@ -199,6 +201,32 @@ def test_run_lengths_are_decoded_as_pycocotools_does(tmp_path: Path, seed: int) 
     assert (found == mask[y1:y2, x1:x2]).all() and found.sum() == mask.sum()
 
 
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"bbox": [10, 5, 20]},
+        {"bbox": None},
+        {"bbox": {"x": 1}},
+        {"bbox": [10, 5, 10**400, 12]},
+        {"bbox": [10, 5, float("nan"), 12]},
+        {"bbox": [10, 5, 1e308, 1e308]},
+        {"segmentation": True},
+        {"segmentation": "abc"},
+        {"segmentation": {}},
+        {"segmentation": [[10, 5, 10**400, 5, 30, 17]]},
+        {"segmentation": [5, 6, 7, 8, 9, 10]},
+        {"segmentation": [[10, 5, 30, 5]]},
+    ],
+)
+def test_odd_coco_shapes_are_bad_labels(tmp_path: Path, shape: Document) -> None:
+    document = coco(tmp_path)
+    document["annotations"][0].update(shape)
+    write_coco(tmp_path, document)
+    assert {path: kind for path, (kind, _) in refused(tmp_path).items()} == {
+        "images/0.png": "bad_label"
+    }
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_an_outline_with_a_value_that_is_no_number_is_refused(tmp_path: Path, value: float) -> None:
     document = coco(tmp_path)
@@ -240,6 +268,23 @@ def test_a_yolo_class_that_is_no_whole_number_is_refused(tmp_path: Path, word: s
     (yolo(tmp_path) / "labels/0.txt").write_text(f"{word} 0.5 0.5 0.1 0.1\n")
     kind, reason = refused(tmp_path)["images/0.png"]
     assert kind == "bad_label" and f"line 1 has the class {word}, no whole number" in reason
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "0 nan 0.5 0.1 0.1",
+        "0 inf 0.5 0.1 0.1",
+        "0 1e308 0.5 1e308 0.1",
+        "0 0.1 0.1 nan 0.2 0.3 0.3",
+        "0 0.1 0.1 0.2 0.2 0.3",
+    ],
+)
+def test_odd_yolo_shapes_are_bad_labels(tmp_path: Path, line: str) -> None:
+    (yolo(tmp_path) / "labels/0.txt").write_text(line + "\n")
+    assert {path: kind for path, (kind, _) in refused(tmp_path).items()} == {
+        "images/0.png": "bad_label"
+    }
 
 
 @pytest.mark.parametrize(
