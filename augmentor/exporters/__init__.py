@@ -136,7 +136,7 @@ def guessed_masks(folder: Path, format: str) -> str:
     kinds = [kind for line in lines for kind in line["provenance"]["mask_kinds"]]
     guessed = kinds.count("approximate")
     return (
-        f"{guessed} of {len(kinds)} masks were guessed from boxes, and {format} labels can't say so; "
-        f"provenance.mask_kinds in {folder / MARKER} does, and so do the labels of `augment export "
-        "--format coco`; for boxes alone: augment export --format yolo"
+        f"{guessed} of {len(kinds)} masks were guessed from boxes, and {format} labels can't say "
+        f"it; provenance.mask_kinds in {folder / MARKER} does, and so do the labels of `augment "
+        "export --format coco`; for boxes alone: augment export --format yolo"
     ) * bool(guessed)
