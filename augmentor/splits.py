@@ -9,6 +9,9 @@ of two units one is trained on and one tested; a single one is trained on. With 
 defect class keeps K images of its train side, one of each unit in that same order, then a second
 of each, and so on; K = 5 is a subset of K = 12. The rest is put aside as `reserve`, which is only
 ever trained on too, so a group may reach from train into reserve and nowhere else.
+
+Photographs that were split before keep their side, and new ones fill up the shares; a group that
+new ones join together from several sides goes whole to the first of test, val and train.
 """
 
 from collections import Counter, defaultdict
@@ -29,6 +32,7 @@ def assign(
     val: float,
     test: float,
     shots: int | None = None,
+    known: Mapping[str, Split] | None = None,
 ) -> dict[str, Split]:
     """Give every record its side, by the rule at the top of this file.
 
@@ -37,6 +41,7 @@ def assign(
         seed: of the order.
         val, test: shares of the images of each class, 0 to 1, together below 1.
         shots: defect images a class kept for training, at least 1; None: all.
+        known: sides that an earlier split with the same arguments gave, by id.
 
     Returns:
         Side by id, for every record.
@@ -45,6 +50,7 @@ def assign(
         SplitError: shares or shots out of range.
     """
     _check_arguments(val, test, shots)
+    known = known or {}
     units: dict[str, list[DefectExample]] = defaultdict(list)
     for record in records:
         units[_unit(record)].append(record)
@@ -55,11 +61,12 @@ def assign(
     sides: dict[str, Split] = {}
     for names in by_class.values():
         sizes = [len(units[name]) for name in names]
-        for name, side in zip(names, _fill(sizes, val, test), strict=True):
+        before = [_side_before(units[name], known) for name in names]
+        for name, side in zip(names, _fill(sizes, before, val, test), strict=True):
             sides.update({record.id: side for record in units[name]})
     if shots is not None:
         for label in {record.label for record in records} - {GOOD}:
-            sides.update(_put_aside([units[n] for n in ordered], label, sides, shots))
+            sides.update(_put_aside([units[n] for n in ordered], label, sides, shots, known))
     return sides
 
 
@@ -78,7 +85,8 @@ def shot_order(records: Sequence[DefectExample], label: str, *, seed: int) -> li
         units[_unit(record)].append(record)
     ordered = sorted(units, key=lambda name: sha256_of([seed, name]))
     sides = {r.id: "train" if r.split == "reserve" else r.split for r in records}
-    return _ranked([units[name] for name in ordered], label, sides)
+    kept = frozenset(r.id for r in records if r.split == "train")
+    return _ranked([units[name] for name in ordered], label, sides, kept)
 
 
 def check_no_leak(records: Iterable[DefectExample]) -> None:
@@ -183,10 +191,21 @@ def _majority(unit: Sequence[DefectExample]) -> str:
     return min(counts, key=lambda label: (-counts[label], label == GOOD, label))
 
 
-def _fill(sizes: Sequence[int], val: float, test: float) -> list[Split]:
-    """Sides for units of the given sizes, in order."""
-    total, free = sum(sizes), list(range(len(sizes)))
-    sides: list[Split] = ["train"] * len(sizes)
+def _side_before(unit: Sequence[DefectExample], known: Mapping[str, Split]) -> Split | None:
+    """The side that a unit had; of several the one that was trained on least, so that nothing is
+    trained on beside what it was tested on."""
+    sides = {known[record.id] for record in unit if record.id in known}
+    order: tuple[Split, ...] = ("test", "val", "train")
+    return next((side for side in order if side in sides), "train" if sides else None)
+
+
+def _fill(
+    sizes: Sequence[int], before: Sequence[Split | None], val: float, test: float
+) -> list[Split]:
+    """Sides for units of the given sizes, in order; those that had one keep it."""
+    total = sum(sizes)
+    free = [unit for unit, side in enumerate(before) if side is None]
+    sides: list[Split] = [side or "train" for side in before]
     wanted: list[tuple[Split, float]] = [("test", test), ("val", val)]
     wanted = [(side, share) for side, share in wanted if share > 0]
     if len(sizes) == 1:
@@ -194,14 +213,17 @@ def _fill(sizes: Sequence[int], val: float, test: float) -> list[Split]:
     if len(sizes) == 2:
         wanted = wanted[:1]
     for position, (side, share) in enumerate(wanted):
-        target, filled = share * total, 0
-        keep = len(wanted) - position  # one unit each for the sides still to come, and for train
+        target = share * total
+        filled = sum(size for size, had in zip(sizes, before, strict=True) if had == side)
+        # one unit each for the sides still to come, and for train
+        to_come = {"train", *(later for later, _ in wanted[position + 1 :])}
+        keep = len(to_come - set(before))
         for unit in list(free):
             if len(free) <= keep or filled + sizes[unit] / 2 > target:
                 continue
             sides[unit], filled = side, filled + sizes[unit]
             free.remove(unit)
-        if not filled:
+        if not filled and len(free) > keep:
             smallest = min(free, key=lambda unit: sizes[unit])
             sides[smallest] = side
             free.remove(smallest)
@@ -209,20 +231,28 @@ def _fill(sizes: Sequence[int], val: float, test: float) -> list[Split]:
 
 
 def _put_aside(
-    units: Iterable[Sequence[DefectExample]], label: str, sides: Mapping[str, Split], shots: int
+    units: Iterable[Sequence[DefectExample]],
+    label: str,
+    sides: Mapping[str, Split],
+    shots: int,
+    known: Mapping[str, Split],
 ) -> dict[str, Split]:
     """Images of a class's train side beyond `shots`."""
-    return dict.fromkeys(_ranked(units, label, sides)[shots:], "reserve")
+    kept = frozenset(name for name, side in known.items() if side == "train")
+    return dict.fromkeys(_ranked(units, label, sides, kept)[shots:], "reserve")
 
 
 def _ranked(
-    units: Iterable[Sequence[DefectExample]], label: str, sides: Mapping[str, str | None]
+    units: Iterable[Sequence[DefectExample]],
+    label: str,
+    sides: Mapping[str, str | None],
+    kept: frozenset[str],
 ) -> list[str]:
-    """Images of a class's train side, counted in rounds over the units, so that few shots show as
-    many different parts as they can."""
+    """Images of a class's train side, those in `kept` first, counted in rounds over the units, so
+    that few shots show as many different parts as they can."""
     ranked = []
     for place, unit in enumerate(units):
         trained = [r for r in unit if r.label == label and sides[r.id] == "train"]
         trained.sort(key=lambda record: record.id)
-        ranked += [(turn, place, record.id) for turn, record in enumerate(trained)]
-    return [record_id for _, _, record_id in sorted(ranked)]
+        ranked += [(r.id not in kept, turn, place, r.id) for turn, r in enumerate(trained)]
+    return [record_id for *_, record_id in sorted(ranked)]

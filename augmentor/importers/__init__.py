@@ -7,7 +7,6 @@ leaves no records behind and is done again by the same command.
 
 import contextlib
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, Literal
 from PIL import Image
 
 from augmentor.errors import ProjectError, SourceError, disk_errors
+from augmentor.importers.before import check_apart, claim, clear, known_sides, said_of_sides
 from augmentor.importers.detect import choose
 from augmentor.importers.mvtec import OWN_SPLIT
 from augmentor.importers.read import Progress, Reading, read_all
@@ -35,12 +35,12 @@ from augmentor.protocols import (
     assign_anomalydiffusion,
     check_protocol,
 )
-from augmentor.records_io import RECORDS, REPORT, SPLITS, file_facts, load_records, save_records
+from augmentor.records_io import REPORT, SPLITS, file_facts, load_records, save_records
 from augmentor.splits import assign, check_no_leak, splits_document
 from generator.files import sha256_of, write_atomic, write_json
-from generator.records import DefectExample
+from generator.records import DefectExample, Split
 
-VERSION = 1
+VERSION = 2
 """Raised when the same folder would be read differently, so that it is read again."""
 
 __all__ = ["ImportOutcome", "import_source"]
@@ -121,8 +121,8 @@ def import_source(
     assign([], seed=seed, val=val, test=test, shots=shots)  # refuse bad shares before the long part
     if printable(source.absolute()) != str(source.absolute()):
         raise SourceError(f"The name of {printable(source)} is no UTF-8; rename the folder.")
+    check_apart(source, data_dir)
     tree = Tree(source, data_dir)
-    _refuse_mixed(tree, data_dir)
     settings: dict[str, Any] = {
         "shots": shots,
         "test": test,
@@ -146,13 +146,16 @@ def import_source(
         names = ", ".join(tree.name(folder) for folder in tree.projects)
         scan.notes.append(f"Not read, since `augment` projects lie there: {names}.")
     with disk_errors(data_dir):
+        claim(tree, data_dir)
         reading = read_all(scan, data_dir, mask_threshold, on_progress, skip_bad=on_bad == "skip")
         head = {**settings, "inputs": inputs, "layout": name, "layout_reason": reason}
         if protocol != FEW_SHOT:
             scan.notes = [note for note in scan.notes if note != OWN_SPLIT]
         few = len(reading.records) <= MOST_COMPARED
         pairs = similar_pairs([reading.looks[r.id] for r in reading.records]) if few else None
-        records = _split(reading, tree, arguments, pattern, pairs)
+        known = known_sides(data_dir, arguments, reading.notes)
+        records = _split(reading, tree, arguments, pattern, pairs, known)
+        reading.notes += said_of_sides(records, known)
         if roi is not None:
             records, without = with_roi(records, roi, tree.root, data_dir)
             reading.notes.append(
@@ -165,18 +168,6 @@ def import_source(
             raise SourceError(refusal(report, data_dir / REPORT))
         _write(data_dir, reading, records, arguments, report)
     return _outcome(records, report, already_done=False)
-
-
-def _refuse_mixed(tree: Tree, data_dir: Path) -> None:
-    """Refuse photographs that lie in the project's own folder: the next import would take what
-    the project has made by then for photographs, or leave them out with it."""
-    home = data_dir.resolve().parent
-    root = tree.root.resolve()
-    if home.is_relative_to(root) and any(p.resolve().is_relative_to(home) for p in tree.images):
-        raise SourceError(
-            f"{home} is to be the project's folder, but holds photographs of {tree.root}; give "
-            "the project a folder of its own: augment import SOURCE --name NAME --project FOLDER"
-        )
 
 
 def _pattern(group_by: str | None) -> re.Pattern[str] | None:
@@ -203,8 +194,9 @@ def _split(
     arguments: Mapping[str, Any],
     pattern: re.Pattern[str] | None,
     pairs: Sequence[tuple[int, int]] | None,
+    known: Mapping[str, Split],
 ) -> list[DefectExample]:
-    """Records with their group and side."""
+    """Records with their group and side; those of `known` keep theirs."""
     if arguments.get("protocol") == ANOMALYDIFFUSION:
         return _published(reading, tree, arguments)
     grouped = reading.records
@@ -228,7 +220,7 @@ def _split(
         alone = sum(r.group is None for r in grouped)
         reading.notes.append(f"{groups} groups are kept whole; {alone} images stand alone.")
     numbers = {k: arguments[k] for k in ("seed", "val", "test", "shots")}
-    sides = assign(grouped, **numbers)
+    sides = assign(grouped, **numbers, known=known)
     records = [r.model_copy(update={"split": sides[r.id]}) for r in grouped]
     check_no_leak(records)
     return records
@@ -260,15 +252,10 @@ def _write(
     arguments: Mapping[str, Any],
     report: dict[str, Any],
 ) -> None:
-    """Everything but the normalised images, records last."""
-    (data_dir / RECORDS).unlink(missing_ok=True)
-    shutil.rmtree(data_dir / "masks", ignore_errors=True)
+    """Everything but the normalised images, records last, in the place of what was there."""
+    clear(data_dir, records)
     for path, mask in reading.masks.items():
         write_atomic(path, Image.fromarray(mask.astype("uint8") * 255).save)
-    used = {record.image_path for record in records}
-    for stale in (data_dir / "images").glob("*.png"):
-        if stale not in used:
-            stale.unlink()
     rule = RULES[arguments.get("protocol", FEW_SHOT)]
     write_json(data_dir / SPLITS, splits_document(records, arguments, reading.facts, rule))
     write_json(data_dir / REPORT, report)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ from PIL import Image
 
 from augmentor.errors import DiskError, ProjectError, SourceError, SplitError
 from augmentor.importers import ImportOutcome, import_source
+from augmentor.importers.before import said_of_sides
 from augmentor.records_io import content_of, load_records, save_records
+from augmentor.splits import assign, check_no_leak
 
 H, W = 40, 64
 
@@ -345,7 +348,9 @@ def test_a_project_among_the_photographs_is_no_photograph(source: Path) -> None:
     for home in (source / "tiles", source / "other"):
         save(home / "pool/images/0.png", picture(50))
         (home / "augment.yaml").write_text("name: tiles\n")
-    save(source / "unfinished/data/images/0.png", picture(51))  # a copy that a refused import left
+    # a copy that a refused import left
+    save(source / "unfinished/data/images/0.png", picture(51))
+    (source / "unfinished/data/import_report.json").write_text("{}")
     outcome = import_source(source, source / "unfinished" / "data")
     assert all("pool" not in r.source_path.parts for r in outcome.records)
     assert len(outcome.records) == 15
@@ -357,6 +362,113 @@ def test_a_project_among_the_photographs_is_no_photograph(source: Path) -> None:
 def test_the_project_cannot_be_the_folder_of_the_photographs(source: Path, place: str) -> None:
     with pytest.raises(SourceError, match=r"give the project a folder of its own: .*--project"):
         import_source(source, source / place / "data")
+
+
+def everything_below(folder: Path) -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_photographs_in_the_projects_own_data_are_refused_and_stay(source: Path) -> None:
+    home = source.parent / "tiles"
+    (home / "data").parent.mkdir()
+    source.rename(home / "data")
+    before = everything_below(home)
+    for below in (".", "pit"):
+        with pytest.raises(SourceError, match=r"where the import writes; give .*--project"):
+            import_source(home / "data" / below, home / "data", layout="pairs")
+    assert everything_below(home) == before
+
+
+def test_what_no_import_wrote_is_never_removed(source: Path) -> None:
+    data = source.parent / "data"
+    save(data / "images/mine.png", picture(1))
+    before = everything_below(data)
+    with pytest.raises(SourceError, match="holds something else; give the project a folder of its"):
+        run(source)
+    assert everything_below(data) == before
+    (data / "images/mine.png").rename(source.parent / "mine.png")
+    (data / "images").rmdir()
+    run(source)
+    for place in ("images/mine.png", "masks/mine.png", "masks/mine/0.png", "roi/mine.png"):
+        save(data / place, picture(1))
+    mine = {path: data_of for path, data_of in everything_below(data).items() if "mine" in path}
+    assert len(mine) == 4
+    run(source, seed=1)
+    assert mine.items() <= everything_below(data).items()
+
+
+def test_a_killed_first_import_is_done_again(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    save(source / "pit/deep.tif", picture(90).astype(np.uint16) * 256)
+    save(source / "pit/deep.png", mask())
+    monkeypatch.setattr("augmentor.importers.build_report", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(source)
+    assert list((source.parent / "data/images").iterdir())
+    monkeypatch.undo()
+    assert len(run(source).records) == 16
+
+
+def sides_by_name(outcome: ImportOutcome) -> dict[str, str | None]:
+    return {r.source_path.name: r.split for r in outcome.records}
+
+
+def test_photographs_keep_their_side_when_others_come_and_go(source: Path) -> None:
+    before = sides_by_name(run(source, shots=2))
+    for k in range(5, 15):
+        save(source / f"pit/pit{k}.jpg", picture(200 + k))
+        save(source / f"pit/pit{k}.png", mask())
+    (source / "crack/crack0.jpg").unlink()
+    (source / "crack/crack0.png").unlink()
+    outcome = run(source, shots=2)
+    after = sides_by_name(outcome)
+    kept = before.keys() & after.keys()
+    assert len(kept) == 14
+    assert {n: after[n] for n in kept if not n.startswith("crack")} == {
+        n: before[n] for n in kept if not n.startswith("crack")
+    }
+    # a place among the shots that became free is taken by what was put aside
+    held = ("val", "test")
+    assert [n for n in kept if after[n] != before[n] and {after[n], before[n]} & set(held)] == []
+    assert Counter(after[n] for n in after if n.startswith("pit")) == {
+        "train": 2, "reserve": 7, "val": 3, "test": 3,
+    }  # fmt: skip
+    assert (
+        "10 new images were split; those known before keep their side." in outcome.report["notes"]
+    )
+
+
+def test_sides_outlive_a_damaged_list_of_them(source: Path) -> None:
+    before = sides_by_name(run(source))
+    save(source / "pit/new.jpg", picture(99))
+    save(source / "pit/new.png", mask())
+    listed = source.parent / "data/splits.json"
+    listed.write_text(listed.read_text()[:100])
+    assert before.items() <= sides_by_name(run(source)).items()
+    (source.parent / "data/records.jsonl").unlink()
+    listed.write_text("[]")
+    notes = run(source).report["notes"]
+    assert "splits.json was damaged, so all images were split anew." in notes
+
+
+def test_photographs_that_are_joined_across_sides_go_to_the_tested_one_and_it_is_said(
+    source: Path,
+) -> None:
+    first = run(source).records
+    pits = {r.split: r.id for r in first if r.label == "pit"}
+    joined = {pits["test"], pits["train"]}
+    records = [r.model_copy(update={"group": "part"}) if r.id in joined else r for r in first]
+    known = {r.id: r.split for r in first if r.split is not None}
+    sides = assign(records, seed=0, val=0.2, test=0.2, known=known)
+    moved = [r.model_copy(update={"split": sides[r.id]}) for r in records]
+    check_no_leak(moved)
+    assert sides == known | {pits["train"]: "test"}
+    assert said_of_sides(moved, known) == [
+        "Of the images known before, 1 went from train to test: what was measured before is not "
+        "to be compared with what follows."
+    ]
 
 
 def test_a_name_that_is_no_utf8_is_a_bad_file(source: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from augmentor.errors import LeakError, SplitError
-from augmentor.splits import assign, check_no_leak, split_warnings, splits_document
+from augmentor.splits import assign, check_no_leak, shot_order, split_warnings, splits_document
 from generator.records import DefectExample
 
 
@@ -144,3 +144,26 @@ def test_the_document_names_every_hash_and_side() -> None:
     assert document["seed"] == 7
     assert [f["sha256"] for f in document["files"]] == [r.sha256 for r in split]
     assert document["files"][0]["bytes"] == 12 and document["files"][1]["split"] == "train"
+
+
+def test_known_images_keep_their_side_and_new_ones_fill_up_the_shares() -> None:
+    few, more = many(good=30, pit=10, crack=1), many(good=60, pit=40, crack=4)
+    first = assign(few, seed=3, val=0.2, test=0.2, shots=4)
+    again = assign(more, seed=3, val=0.2, test=0.2, shots=4, known=first)
+    moved = {name for name in first if first[name] != again[name]}
+    assert not moved
+    labels = {r.id: r.label for r in more}
+    counts = Counter((labels[name], side) for name, side in again.items())
+    assert [counts["good", s] for s in ("train", "val", "test")] == [36, 12, 12]
+    assert [counts["pit", s] for s in ("train", "reserve", "val", "test")] == [4, 20, 8, 8]
+    assert [counts["crack", s] for s in ("train", "val", "test")] == [2, 1, 1]
+    assert assign(few, seed=3, val=0.2, test=0.2, shots=4, known=first) == first
+
+
+def test_the_first_shots_are_those_that_are_trained_on() -> None:
+    few, more = many(pit=10), many(pit=40)
+    known = assign(few, seed=0, val=0.2, test=0.2, shots=4)
+    sides = assign(more, seed=0, val=0.2, test=0.2, shots=4, known=known)
+    records = [r.model_copy(update={"split": sides[r.id]}) for r in more]
+    trained = {name for name, side in sides.items() if side == "train"}
+    assert set(shot_order(records, "pit", seed=0)[:4]) == trained
