@@ -6,6 +6,7 @@
     ├── SplitError           splits that can't be made as asked
     ├── LeakError            the same content or group stands on two sides of the split
     ├── ProjectError         no project here, or one that is unfinished, foreign or damaged
+    │   └── UsageError       an option of a command that is out of its bounds
     ├── RatioError           a share of synthetic images that is out of range or can't be reached
     ├── DecisionError        decisions of a person that can't be read or can't be followed
     ├── ExportError          a format that can't hold the dataset, or a failed export
@@ -48,6 +49,10 @@ class LeakError(AugmentorError):
 
 class ProjectError(AugmentorError):
     """There is no project here, or it is unfinished, foreign or damaged."""
+
+
+class UsageError(ProjectError):
+    """An option of a command is out of its bounds."""
 
 
 class RatioError(AugmentorError):

@@ -23,17 +23,19 @@ class MixPlan:
         balance: how the synthetic images are spread over the classes.
         classes: defect classes, in label order.
         available: real defect images of each class in the train split.
+        lenders: real train images that can lend a defect of each class, as `lenders` finds them.
         real: those of them that go into the mix (none at ratio 1).
         clean: clean images of the train split; all of them stay.
         wanted: synthetic images for each (generator, class); pairs of 0 are left out.
-        sourceless: classes without a single real train image. Nothing can be made of them, so
-            nothing is wanted of them.
+        sourceless: classes that no real train image shows. Nothing can be made of them, so nothing
+            is wanted of them.
     """
 
     ratio: float
     balance: Balance
     classes: tuple[str, ...]
     available: Mapping[str, int]
+    lenders: Mapping[str, int]
     real: Mapping[str, int]
     clean: int
     wanted: Mapping[tuple[str, str], int]
@@ -43,6 +45,13 @@ class MixPlan:
     def synthetic(self) -> int:
         """Synthetic images wanted in all."""
         return sum(self.wanted.values())
+
+
+def lenders(examples: Sequence[DefectExample], name: str) -> list[DefectExample]:
+    """The images of a class: those that are labelled as it, or, where it is only ever the smaller
+    defect on an image of another class, those that show it."""
+    labelled = [example for example in examples if example.label == name]
+    return labelled or [e for e in examples if any(i.class_name == name for i in e.instances)]
 
 
 def plan_mix(
@@ -89,20 +98,22 @@ def plan_mix(
         )
     kept = {name: 0 if ratio == 1 else number for name, number in available.items()}
     number = defects if ratio == 1 else _round(ratio / (1 - ratio) * defects)
-    sourced = [name for name in classes if available[name]]
+    lending = {name: len(lenders(real, name)) for name in classes}
+    sourced = [name for name in classes if lending[name]]
     if balance == "class":
         per_class = _fill_up({name: kept[name] for name in sourced}, number)
     else:
-        per_class = proportional({name: available[name] for name in sourced}, number)
+        per_class = proportional({name: lending[name] for name in sourced}, number)
     return MixPlan(
         ratio=float(ratio),
         balance=balance,
         classes=tuple(classes),
         available=available,
+        lenders=lending,
         real=kept,
         clean=counted[GOOD],
         wanted=_share_out(per_class, shares),
-        sourceless=tuple(name for name in classes if not available[name]),
+        sourceless=tuple(name for name in classes if not lending[name]),
     )
 
 

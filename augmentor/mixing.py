@@ -112,7 +112,7 @@ def select(
         taken: list[SyntheticDefect] = []
         for name in plan.classes:
             wanted = plan.wanted.get((generator, name), 0)
-            most = most_of_one(wanted, plan.available[name])
+            most = most_of_one(wanted, plan.lenders[name])
             of_class = [s for s in usable if s.class_name == name]
             even = {s.id for s in evenly(of_class, most, preferred_ids)[:wanted]}
             of_class = [s for s in of_class if s.id in even]
@@ -129,7 +129,7 @@ def uneven(mix: Mix) -> list[Lopsided]:
     for generator, samples in mix.chosen.items():
         for name in mix.plan.classes:
             of_class = [s for s in samples if s.class_name == name]
-            images = mix.plan.available[name]
+            images = mix.plan.lenders[name]
             most = most_of_one(mix.plan.wanted.get((generator, name), 0), images)
             image, lent = most_lent(of_class)
             if lent > most:

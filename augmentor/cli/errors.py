@@ -22,6 +22,7 @@ _CODES = {
     "DatabaseError": EXIT_DATABASE,
     "DiskError": EXIT_DISK,
     "RatioError": EXIT_USAGE,
+    "UsageError": EXIT_USAGE,
     "ProjectError": EXIT_PROJECT,
     "RecipeError": EXIT_PROJECT,
     "SourceError": EXIT_DATA,

@@ -85,7 +85,7 @@ def import_(
 ) -> None:
     """Read a real folder, check every file, split it once, register it in FiftyOne."""
     with command(json, debug) as console:
-        from augmentor.errors import ProjectError
+        from augmentor.errors import UsageError
         from augmentor.workflows.importing import import_project
         from augmentor.workflows.project import SourceConfig, SplitConfig
         from generator.config import parse
@@ -102,7 +102,7 @@ def import_(
                 mask_threshold=mask_threshold,
                 roi=roi,
             ),
-            parse(split, SplitConfig, "augment import", ProjectError),
+            parse(split, SplitConfig, "augment import", UsageError),
             folder,
             console,
         )

@@ -45,7 +45,7 @@ from augmentor.workflows.arm_names import (
     ArmName,
     parse_arm,
 )
-from augmentor.workflows.build import STAMP, as_built, choose, lopsided, pool_samples
+from augmentor.workflows.build import as_built, built_lines, choose, lopsided, pool_samples
 from augmentor.workflows.decisions import hand_decisions, logged_decisions
 from augmentor.workflows.generators import (
     Maker,
@@ -60,7 +60,6 @@ from augmentor.workflows.project import Project
 from augmentor.workflows.recipes import open_recipe
 from augmentor.workflows.reporting import Reporter
 from generator.baselines import BASELINES
-from generator.files import read_lines
 
 __all__ = ["ARMS", "COPY_PASTE", "MIXED", "REAL", "Arm", "parse_arm", "resolve_arms"]
 __all__ += ["without_pastes", "write_arms_export"]
@@ -276,10 +275,7 @@ class _Resolver:
     @cached_property
     def _built(self) -> Arm:
         """The built dataset as it is, with the classes that its labels have."""
-        folder = self.project.dataset
-        if not (folder / STAMP).is_file():
-            raise ProjectError("There is no mixed dataset yet; build it: augment build --ratio 0.5")
-        lines = read_lines(folder / "manifest.jsonl")
+        lines = built_lines(self.project)
         chosen = [
             (line["generator"], line["id"], line["class"])
             for line in lines

@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from augmentor import fiftyone_io
+from augmentor.classical import NAME as CLASSICAL
 from augmentor.decisions import Standing
-from augmentor.errors import ProjectError
+from augmentor.errors import ProjectError, UsageError
 from augmentor.exporters import write_training_export
 from augmentor.filters import HAND, count_decisions, count_rejections
 from augmentor.items import PoolSample
-from augmentor.mix_plan import MixPlan, plan_mix
+from augmentor.mix_plan import MixPlan, lenders, plan_mix
 from augmentor.mixing import Mix, check_sources, mixed_records, select, uneven
-from augmentor.records_io import load_records, located
+from augmentor.records_io import content_of, load_records, located
+from augmentor.workflows.alone import alone
 from augmentor.workflows.costs import spent
 from augmentor.workflows.decisions import hand_decisions
 from augmentor.workflows.generators import (
@@ -25,11 +27,12 @@ from augmentor.workflows.project import MixConfig, Project, ProjectConfig
 from augmentor.workflows.reporting import Reporter
 from downstream.files import read_json
 from generator.config import parse
-from generator.files import sha256_of, write_json
+from generator.files import read_lines, sha256_of, sha256_of_file, write_json
 from generator.quality.sheet import write_sheet
 from generator.records import DefectExample, SyntheticDefect
 
 STAMP = "build.json"
+MANIFEST = "manifest.jsonl"
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ def with_mix(
     if generators is not None:
         update["generators"] = _shares(generators)
     mix = parse(
-        {**project.config.mix.model_dump(), **update}, MixConfig, "augment build", ProjectError
+        {**project.config.mix.model_dump(), **update}, MixConfig, "augment build", UsageError
     )
     config: ProjectConfig = project.config.model_copy(update={"mix": mix})
     return Project(project.folder, config)
@@ -67,6 +70,28 @@ def with_mix(
 def built_summary(project: Project) -> dict[str, Any]:
     """What `build.json` says of the built dataset; {} where there is none."""
     return dict(read_json(project.dataset / STAMP).get("summary") or {})
+
+
+def built_lines(project: Project) -> list[dict[str, Any]]:
+    """The lines of the built dataset's manifest.
+
+    Raises:
+        ProjectError: nothing is built, or the manifest is not the one that was written.
+    """
+    stamp = read_json(project.dataset / STAMP)
+    if not stamp:
+        raise ProjectError("There is no mixed dataset yet; build it: augment build --ratio 0.5")
+    path = project.dataset / MANIFEST
+    if stamp.get("manifest") != _hash(path):
+        raise ProjectError(
+            f"{path} is missing, damaged or of an earlier version; build it anew: augment build"
+        )
+    return read_lines(path)
+
+
+def content_key(records: Sequence[DefectExample]) -> str:
+    """Hash of what the real images are, their labels and sides, wherever they lie."""
+    return sha256_of([content_of(record) for record in records])
 
 
 def as_built(project: Project) -> Project:
@@ -93,6 +118,7 @@ def _shares(text: str) -> dict[str, float]:
     return shares
 
 
+@alone("build")
 def build_dataset(project: Project, reporter: Reporter) -> Built:
     """Train and sample what is missing, filter, mix, register in FiftyOne, export.
 
@@ -168,14 +194,15 @@ def write_dataset(
     summary = _summary(project, mix, pools, standing, records)
     stamp = project.dataset / STAMP
     fiftyone_io.check_name(project.mixed_name, project.folder)
-    if _done(stamp, key) and fiftyone_io.is_dataset_of(project.mixed_name, project.folder):
+    if _done(project, key) and fiftyone_io.is_dataset_of(project.mixed_name, project.folder):
         return Built(project.dataset, {**summary, "unchanged": True})
     with spent(project, "write the dataset"):
         _write(project, records, mix, summary, reporter)
         reporter.say(f"Registering them in FiftyOne ({project.mixed_name})")
         _register(project, records, mix, pools, summary)
         fiftyone_io.mirror(project.mixed_name, standing)
-    write_json(stamp, {"key": key, "summary": summary})
+    written = {"key": key, "records": content_key(records), "summary": summary}
+    write_json(stamp, {**written, "manifest": _hash(project.dataset / MANIFEST)})
     return Built(project.dataset, {**summary, "unchanged": False})
 
 
@@ -204,8 +231,14 @@ def pool_samples(project: Project, samples: Sequence[SyntheticDefect]) -> list[P
     return [PoolSample(project.pool(sample.generator), sample) for sample in samples]
 
 
-def _done(stamp: Path, key: str) -> bool:
-    return read_json(stamp).get("key") == key
+def _done(project: Project, key: str) -> bool:
+    stamp = read_json(project.dataset / STAMP)
+    whole = stamp.get("manifest") == _hash(project.dataset / MANIFEST)
+    return bool(stamp) and stamp.get("key") == key and whole
+
+
+def _hash(path: Path) -> str | None:
+    return sha256_of_file(path) if path.is_file() else None
 
 
 def _write(
@@ -256,7 +289,7 @@ def _sheet(
     train = [r for r in records if r.split == "train"]
     write_sheet(
         project.dataset / "sheet.png",
-        {c: [r for r in train if r.label == c] for c in project.config.classes},
+        {c: lenders(train, c) for c in project.config.classes},
         {
             c: [(s.pool, s.record) for s in samples if s.record.class_name == c]
             for c in project.config.classes
@@ -273,7 +306,10 @@ def _summary(
 ) -> dict[str, Any]:
     rejections = {name: count_rejections(pool) for name, pool in pools.items()}
     short = [
-        f"{number} samples of {class_name!r} are missing: {generator} made "
+        f"Nothing of {class_name!r} can be copied by {generator}, since on train images it is only "
+        "ever the smaller defect; take another generator: augment build --generator copy-paste"
+        if generator == CLASSICAL and not mix.plan.available[class_name]
+        else f"{number} samples of {class_name!r} are missing: {generator} made "
         f"{sum(r.class_name == class_name for r in pools[generator])}, of which were rejected "
         f"{_reasons(pools[generator], class_name)}; see what they remove with `augment filters "
         "report`, loosen `filters` or raise `mix.attempts` in augment.yaml, or ask for a lower "
@@ -281,7 +317,7 @@ def _summary(
         for (generator, class_name), number in mix.shortfall.items()
     ]
     short += [
-        f"Nothing can be made of {name!r}: no real image of it is in the train split."
+        f"Nothing can be made of {name!r}: no image of the train split shows it."
         for name in mix.plan.sourceless
         if mix.plan.ratio > 0
     ]

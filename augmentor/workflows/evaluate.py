@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from augmentor.allocator import keep_freed_memory
-from augmentor.errors import ProjectError
+from augmentor.errors import UsageError
 from augmentor.protocols import FEW_SHOT
 from augmentor.workflows.alone import alone
 from augmentor.workflows.arms import (
@@ -114,7 +114,7 @@ def evaluation_config(
     if steps is not None:
         update |= {name: steps for name in ExperimentConfig.model_fields if name.endswith("_steps")}
     settings = {**base.model_dump(), **SETTINGS[protocol], **own, **update}
-    return parse(settings, ExperimentConfig, "evaluate", ProjectError)
+    return parse(settings, ExperimentConfig, "evaluate", UsageError)
 
 
 def report_extras(project: Project) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from augmentor.classical import write_classical_pool
 from augmentor.decisions import Standing
 from augmentor.evenness import count_even, most_of_one
 from augmentor.filters import apply_decisions, apply_rules
+from augmentor.mix_plan import lenders
 from augmentor.records_io import load_records
 from augmentor.splits import check_no_leak
 from augmentor.workflows.alone import alone
@@ -312,9 +313,9 @@ def fill_pool(
         for before, now in zip(held, decided(held), strict=True)
         if now.verdict == "accepted" and now.class_name != before.class_name
     ]
-    images = Counter(example.label for example in maker.planner.examples)
     for class_name, number in wanted.items():
-        task, most = f"Sampling {maker.name} {class_name}", most_of_one(number, images[class_name])
+        task = f"Sampling {maker.name} {class_name}"
+        most = most_of_one(number, len(lenders(maker.planner.examples, class_name)))
         good = Counter(record.lender for record in moved if record.class_name == class_name)
         limit = max(block, math.ceil(number * project.config.mix.attempts))
         for start in range(0, limit, block):
@@ -371,8 +372,11 @@ def classical_copies(
     standing: Mapping[str, Standing],
 ) -> list[SyntheticDefect]:
     """Albumentations' copies of real defect images: `wanted[class]` that nobody rejected, as far as
-    the limit of attempts allows. They carry real defects, so no rule judges them."""
+    the limit of attempts allows. They carry real defects, so no rule judges them. A whole image can
+    be copied for the class that it is labelled as, and for no other."""
     defects = [example for example in examples if not example.is_clean]
+    labels = {example.label for example in defects}
+    wanted = {name: number for name, number in wanted.items() if name in labels}
     limits = {c: math.ceil(n * project.config.mix.attempts) for c, n in wanted.items()}
     numbers = dict(wanted)
     while True:

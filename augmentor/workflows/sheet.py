@@ -10,6 +10,7 @@ from typing import Literal
 from augmentor.errors import ProjectError
 from augmentor.filters import HAND, apply_decisions
 from augmentor.items import PoolSample
+from augmentor.mix_plan import lenders
 from augmentor.workflows.decisions import logged_decisions
 from augmentor.workflows.generators import training_examples
 from augmentor.workflows.project import Project
@@ -136,7 +137,7 @@ def _section(
     number: int,
     side: int,
 ) -> Section:
-    real = [example for example in examples if example.label == name]
+    real = lenders(examples, name)
     rows = [
         Row(
             f"real, train split: {min(len(real), number)} of {len(real)}",

@@ -5,7 +5,7 @@ import pytest
 from augmentor.errors import LeakError, RatioError, SourceError
 from augmentor.mix_plan import MixPlan, plan_mix
 from augmentor.mixing import check_sources, mixed_records, select, uneven
-from generator.records import GOOD, DefectExample, SyntheticDefect
+from generator.records import GOOD, DefectExample, Instance, SyntheticDefect
 
 CLASSES = ("pit", "scratch", "stain")
 
@@ -156,6 +156,22 @@ def test_a_class_without_a_real_image_is_named_and_not_wanted():
     made = plan(0.5, pit=4, stain=6)
     assert made.sourceless == ("scratch",)
     assert per_class(made) == {"pit": 6, "scratch": 0, "stain": 4}
+
+
+def test_a_class_that_is_only_ever_the_smaller_defect_is_wanted():
+    small = Instance(class_name="scratch", box_xyxy=(1, 2, 5, 8))
+    large = Instance(class_name="pit", box_xyxy=(8, 2, 25, 18))
+    both = [real(90 + k, "pit").model_copy(update={"instances": (large, small)}) for k in range(2)]
+    records = [*both, *train_split(pit=2, stain=6, good=3)]
+    made = plan_mix(records, 0.5, classes=CLASSES, shares={"compact": 1.0})
+    assert (made.sourceless, made.available["scratch"]) == ((), 0)
+    assert made.lenders == {"pit": 4, "scratch": 2, "stain": 6}
+    assert per_class(made) == {"pit": 3, "scratch": 7, "stain": 0}
+    natural = plan_mix(records, 0.5, classes=CLASSES, shares={"compact": 1.0}, balance="natural")
+    assert per_class(natural) == {"pit": 3, "scratch": 2, "stain": 5}
+    pool = [synthetic(k, "scratch", mask_source_id=both[0].id) for k in range(8)]
+    (one,) = uneven(select(made, {"compact": pool}, seed=0))
+    assert (one.image, one.lent, one.images) == (both[0].id, 7, 2)
 
 
 def test_shares_hold_in_total_even_when_every_class_wants_few():

@@ -12,7 +12,15 @@ from typer.testing import CliRunner
 
 from augmentor.cli import app
 from augmentor.cli.console import QUIET_SECONDS, Console
-from augmentor.cli.errors import EXIT_BUG, EXIT_DATA, EXIT_DISK, EXIT_LEAK, EXIT_PROJECT, describe
+from augmentor.cli.errors import (
+    EXIT_BUG,
+    EXIT_DATA,
+    EXIT_DISK,
+    EXIT_LEAK,
+    EXIT_PROJECT,
+    EXIT_USAGE,
+    describe,
+)
 from augmentor.errors import LeakError
 from generator.errors import GeneratorError, RecipeError
 
@@ -88,7 +96,7 @@ def test_a_typo_in_augment_yaml_names_the_nearest_key(tmp_path):
 def test_a_ratio_above_one_is_refused_before_anything_is_done(tmp_path):
     (tmp_path / "augment.yaml").write_text("name: tiles\nclasses: [pit]\nsource: {path: /photos}\n")
     code, output = run("build", "--ratio", "1.5", "--project", str(tmp_path))
-    assert code == EXIT_PROJECT
+    assert code == EXIT_USAGE
     assert "ratio" in output
     assert "1.5" in output
     assert [p.name for p in tmp_path.iterdir()] == ["augment.yaml"]
@@ -104,16 +112,19 @@ def test_a_missing_source_is_one_sentence(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "expected", "words"),
     [
-        (("--name", "my tiles"), "try --name my-tiles"),
-        (("--name", "x", "--val", "0"), "augment import: val: Input should be greater than 0"),
+        (("--name", "my tiles"), EXIT_PROJECT, "try --name my-tiles"),
+        (("--name", "x", "--val", "0"), EXIT_USAGE, "val: Input should be greater than 0"),
+        (("--name", "x", "--val", "nan"), EXIT_USAGE, "val: Input should be greater than 0"),
     ],
 )
-def test_what_augment_yaml_would_refuse_is_refused_before_the_import(tmp_path, options, words):
+def test_what_augment_yaml_would_refuse_is_refused_before_the_import(
+    tmp_path, options, expected, words
+):
     (tmp_path / "in").mkdir()
     code, output = run("import", str(tmp_path / "in"), *options, "--project", str(tmp_path / "p"))
-    assert code == EXIT_PROJECT
+    assert code == expected
     assert words in " ".join(output.split())
     assert not (tmp_path / "p").exists()
 
