@@ -27,7 +27,7 @@ from onnx import compose, parser
 
 from downstream.detectors.networks import NMS_IOU, Network, load_network
 from downstream.errors import OnnxError, one_line
-from downstream.files import write_atomic
+from downstream.files import read_json, write_atomic
 from downstream.onnx_check import (
     Latency,
     Parity,
@@ -103,7 +103,7 @@ def export_onnx(
         raise OnnxError("There is no image to compare on; measure the run again: augment evaluate")
     refuse_foreign(out)
     network = load_network(folder)
-    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    result = read_json(folder / "result.json")
     tell(f"Exporting {network.source} for {network.task}")
     model = to_onnx(network, describe(network, result))
     with tempfile.TemporaryDirectory() as scratch:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ import torch
 
 from downstream.dataset import Split, read_export
 from downstream.detectors.networks import NMS_IOU, Network, read_about
-from downstream.errors import OnnxError
+from downstream.errors import OnnxError, one_line
+from downstream.files import read_json
 from downstream.predict import FLOOR, MOST_DETECTIONS, Model, Placement, read_image, to_square
 
 TOLERANCE = {"probabilities": 1e-3, "map": 1e-3, "score": 1e-3, "boxes": 0.1, "scores": 1e-3}
@@ -94,12 +96,18 @@ def measured_images(folder: Path, export: Path, most: int) -> list[tuple[Path, d
     """
     read_about(folder)
     split: Split = "test" if (folder / "predictions-test.json").is_file() else "val"
-    rows = json.loads((folder / f"predictions-{split}.json").read_text(encoding="utf-8"))
-    inputs = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    seen = {line[0] for line in inputs[split]}
+    try:
+        rows = json.loads((folder / f"predictions-{split}.json").read_text(encoding="utf-8"))
+        seen = {line[0] for line in read_json(folder / "config.json")[split]}
+        ids = [row["id"] for row in rows]
+    except (OSError, ValueError, KeyError, TypeError) as fault:
+        raise OnnxError(
+            f"The run in {folder} is damaged ({one_line(fault)}); train it again: rm -r "
+            f"{quote(str(folder))} && augment evaluate"
+        ) from None
     whole = read_export(export, "val" if split == "val" else "val+test")
     items = {item.id: item for item in whole.items(split)}
-    if any(row["id"] not in items or items[row["id"]].sha256 not in seen for row in rows):
+    if any(name not in items or items[name].sha256 not in seen for name in ids):
         raise OnnxError(
             f"{export} no longer holds the {split} images that {folder.name} was measured on; "
             "measure again: augment evaluate"

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from downstream.errors import DownstreamError
@@ -9,6 +10,13 @@ from downstream.errors import DownstreamError
 SCHEMA = 2
 """Of report.json; report.py says what it holds. Schema 1 knew one baseline and no intervals of the
 noise of the training."""
+
+_KINDS: dict[str, type] = {
+    **dict.fromkeys(("name", "verdict"), str),
+    **dict.fromkeys(("tasks", "arms", "seeds", "runs"), list),
+    **dict.fromkeys(("primary", "counts", "results", "differences", "hashes"), dict),
+    **dict.fromkeys(("settings", "versions"), dict),
+}
 
 
 def read_report(path: Path) -> dict[str, Any]:
@@ -20,7 +28,10 @@ def read_report(path: Path) -> dict[str, Any]:
     Raises:
         DownstreamError: it isn't there, or isn't a report of this schema.
     """
-    path = find_report(path)
+    folder, path = path, find_report(path)
+    if not path.is_file():
+        where = f" --project {quote(str(folder))}" if folder.is_dir() else ""
+        raise DownstreamError(f"There is no report in {folder}; write one: augment evaluate{where}")
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as fault:
@@ -29,6 +40,11 @@ def read_report(path: Path) -> dict[str, Any]:
         ) from None
     schema = report.get("schema") if isinstance(report, dict) else None
     if schema == SCHEMA:
+        faulty = [name for name, kind in _KINDS.items() if not isinstance(report.get(name), kind)]
+        if faulty:
+            raise DownstreamError(
+                f"{path} is damaged, it lacks {', '.join(faulty)}; write it anew: augment evaluate"
+            )
         return dict(report)
     if schema == 1:
         raise DownstreamError(

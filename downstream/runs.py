@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from downstream.config import STARTS, ExperimentConfig, Task
@@ -178,9 +179,22 @@ def pin_threads(jobs: int) -> None:
 
 
 def read_predictions(run: Run, split: Split) -> list[dict[str, Any]]:
-    """Raw predictions of a finished run."""
+    """Raw predictions of a finished run.
+
+    Raises:
+        RunError: they are gone or damaged.
+    """
     path = run.folder / f"predictions-{split}.json"
-    return list(json.loads(path.read_text(encoding="utf-8")))
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        if not all(isinstance(row, dict) and "id" in row for row in rows):
+            raise ValueError("it holds something else than predictions")
+    except (OSError, ValueError, TypeError) as fault:
+        raise RunError(
+            f"{path} can't be read ({one_line(fault)}); train it again: rm -r "
+            f"{quote(str(run.folder))} && augment evaluate"
+        ) from None
+    return list(rows)
 
 
 def _train(run: Run, export: Export, config: ExperimentConfig, on_step: OnStep) -> Outcome:

@@ -33,7 +33,8 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
         DiskError: no space, or no right to write.
     """
     folder = folder.absolute()
-    if folder.exists() and not (folder / MARKER).is_file() and not _is_empty(folder):
+    ours = (folder / MARKER).is_file() or (folder / "export.json").is_file()
+    if folder.exists() and not ours and not _is_empty(folder):
         raise ExportError(
             f"{folder} holds files that are not an export; choose an empty or new folder."
         )

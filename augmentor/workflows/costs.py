@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from augmentor.workflows.project import Project
-from generator.files import read_lines
 
 LEDGER = "costs.jsonl"
+_KINDS = ("seconds", "cpu_seconds", "gpu_seconds")
 LEAST_S = 1.0
 """Shorter ones are not written down: they found their work done."""
 
@@ -39,15 +39,26 @@ def spent(project: Project, step: str) -> Iterator[None]:
 
 def read_costs(project: Project) -> list[dict[str, Any]]:
     """By step, in the order of their first lines: `name`, `times`, `seconds`, `cpu_seconds`,
-    `gpu_seconds`, added up."""
+    `gpu_seconds`, added up. What a killed step left half written is no step: hours of trainings
+    don't end for it."""
     path = project.folder / LEDGER
     steps: dict[str, dict[str, Any]] = {}
-    for line in read_lines(path) if path.is_file() else []:
+    for text in path.read_text("utf-8", "replace").splitlines() if path.is_file() else []:
+        if (line := _line(text)) is None:
+            continue
         step = steps.setdefault(line["name"], {"name": line["name"], "times": 0})
         step["times"] += 1
-        for kind in ("seconds", "cpu_seconds", "gpu_seconds"):
+        for kind in _KINDS:
             step[kind] = round(step.get(kind, 0.0) + line[kind], 1)
     return list(steps.values())
+
+
+def _line(text: str) -> dict[str, Any] | None:
+    try:
+        line = json.loads(text)
+        return {"name": str(line["name"]), **{kind: float(line[kind]) for kind in _KINDS}}
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _cpu_seconds() -> float:

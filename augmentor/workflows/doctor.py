@@ -139,7 +139,8 @@ def _disk() -> Iterator[Check]:
 
 def _weights() -> Iterator[Check]:
     """Pretrained weights are never needed; on disk, they are used."""
-    hub = Path(os.environ.get("TORCH_HOME", Path.home() / ".cache" / "torch")) / "hub/checkpoints"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")  # torch.hub's rule
+    hub = Path(os.environ.get("TORCH_HOME") or cache / "torch") / "hub/checkpoints"
     for label, task, found in (
         ("yolo11n.pt", "detection", Path("yolo11n.pt").is_file()),
         ("resnet18", "classification", any(hub.glob("resnet18-*.pth"))),

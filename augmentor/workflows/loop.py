@@ -97,8 +97,9 @@ def run_loop(
     folder = project.folder / FOLDER
     before = read_state(folder) if not restart else None
     # without the database where there is nothing to do but to say it again
-    if before and before.finished and before.key == _key(project, config, asked, generators):
-        return read_again(project, before)
+    done = before and before.finished and before.key == _key(project, config, asked, generators)
+    if before and done and (looped := read_again(project, before)):
+        return looped
     # what is built in the end must not be refused then
     fiftyone_io.check_name(project.mixed_name, project.folder)
     hand_decisions(project)

@@ -1,7 +1,6 @@
 """The loop's end: the best mix becomes the built dataset, test is looked at once, the page says
 which round brought what."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from augmentor.workflows.loop_state import FOLDER, Book, Offer, State, Test
 from augmentor.workflows.project import Project
 from augmentor.workflows.reporting import Reporter
 from downstream.config import ExperimentConfig
+from downstream.files import read_json
 from downstream.loop_page import render_loop
 from generator.files import sha256_of, write_json
 from generator.records import SyntheticDefect
@@ -97,14 +97,16 @@ def finish(
     return Looped(book.state, evaluated.report, page)
 
 
-def read_again(project: Project, state: State) -> Looped:
-    """What a finished loop came to, from its files."""
+def read_again(project: Project, state: State) -> Looped | None:
+    """What a finished loop came to, from its files; None where one of them is gone or damaged, and
+    `finish` has to write them anew."""
     folder = project.folder / FOLDER
-    page = folder / PAGE
-    report = json.loads((folder / TEST).read_text()) if state.incumbent.samples else None
+    page, report, mix = folder / PAGE, read_json(folder / TEST), read_json(folder / MIX)
+    if (state.incumbent.samples and not report) or not mix:
+        return None
     if not page.is_file():  # killed between the last two steps
-        _render(project, state, json.loads((folder / MIX).read_text()), report, page)
-    return Looped(state, report, page)
+        _render(project, state, mix, report or None, page)
+    return Looped(state, report or None, page)
 
 
 def _mix(bench: Bench, state: State, best: Offer) -> dict[str, Any]:

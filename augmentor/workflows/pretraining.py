@@ -93,7 +93,7 @@ def pretrain(
     own = {setting: detector or usual, f"{task}_steps": steps or STEPS[task]}
     about, asked = folder / ABOUT.format(task=task), {**own, "per_class": per_class}
     known, made_before = read_json(about), pretrained_run(folder, task)
-    if made_before and known["asked"] == asked:
+    if made_before and known.get("asked") == asked:
         return Pretrained(**known["made"], run=made_before)
     reporter.say(f"Drawing {6 * per_class} pictures")
     photos = folder / "photos"

@@ -10,6 +10,7 @@ from typing import Any
 from augmentor.errors import ProjectError
 from augmentor.workflows.project import Project
 from downstream.compare_reports import Compared, compare_reports, title
+from downstream.errors import DownstreamError
 from downstream.report_file import read_report
 from downstream.verdict import signed
 
@@ -50,7 +51,13 @@ def compare_written(a: Path, b: Path) -> tuple[Compared, tuple[dict[str, Any], d
         DownstreamError: one of them can't be read.
     """
     reports = (read_report(a), read_report(b))
-    return compare_reports(*reports), reports
+    try:
+        return compare_reports(*reports), reports
+    except (KeyError, TypeError, AttributeError) as fault:
+        raise DownstreamError(
+            f"{a} or {b} is damaged ({type(fault).__name__}: {fault}); write it anew: augment "
+            "evaluate"
+        ) from None
 
 
 def gain_text(gap: Any) -> str:

@@ -1,6 +1,5 @@
 """Sampling on request: exactly N more, also when the command was killed and is repeated."""
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from augmentor.workflows.alone import alone
 from augmentor.workflows.generators import Maker, open_maker, pool_of, requests_for, sample
 from augmentor.workflows.project import Project
 from augmentor.workflows.reporting import Reporter
+from downstream.files import read_json
 from generator.files import write_json
 from generator.records import SyntheticDefect
 
@@ -75,11 +75,10 @@ def _ranges(
         "number": number,
         "classes": order,
     }
-    if note.is_file():
-        unfinished = json.loads(note.read_text())
-        if unfinished["asked"] == asked:
-            reporter.say("Continuing the unfinished call.")
-            return {name: range(*ends) for name, ends in unfinished["ranges"].items()}
+    unfinished = read_json(note)
+    if unfinished.get("asked") == asked:
+        reporter.say("Continuing the unfinished call.")
+        return {name: range(*ends) for name, ends in unfinished["ranges"].items()}
     used = dict.fromkeys(order, 0)
     for record in pool_of(project, maker):
         if record.class_name in used:

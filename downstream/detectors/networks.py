@@ -4,7 +4,6 @@ A rebuilt network takes photographs as they are, uint8 RGB of shape (N, px, px, 
 runs it elsewhere can't forget a normalisation; the layers that normalise are part of it.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +15,7 @@ from torch import nn
 from downstream.config import Task
 from downstream.detectors.fitting import MODEL, WEIGHTS
 from downstream.errors import OnnxError, one_line
+from downstream.files import read_json
 from downstream.predict import MOST_DETECTIONS
 
 NMS_IOU = 0.7
@@ -112,7 +112,7 @@ def read_about(folder: Path) -> dict[str, Any]:
     path = folder / MODEL
     if not (folder / "result.json").is_file() or not path.is_file():
         raise OnnxError(f"The run in {folder} is not finished; finish it: augment evaluate")
-    about = dict(json.loads(path.read_text(encoding="utf-8")))
+    about = read_json(path)
     if about.get("kind") not in KINDS:
         raise OnnxError(
             f"{path} holds a network of the kind {about.get('kind')!r}, which can't be exported "

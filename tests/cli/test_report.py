@@ -57,7 +57,7 @@ def test_open_tells_the_browser_where_there_is_a_screen(
 
 def test_compare_says_what_is_missing(project: Path) -> None:
     code, output = augment("report", "compare", project, project)
-    assert code == 4 and "can't be read as a report" in output and "augment evaluate" in output
+    assert code == 4 and "There is no report in" in output and "augment evaluate" in output
 
 
 def test_gain_text_is_empty_without_a_gain() -> None:
