@@ -116,7 +116,7 @@ def test_a_missing_source_is_one_sentence(tmp_path):
     [
         (("--name", "my tiles"), EXIT_PROJECT, "try --name my-tiles"),
         (("--name", "x", "--val", "0"), EXIT_USAGE, "val: Input should be greater than 0"),
-        (("--name", "x", "--val", "nan"), EXIT_USAGE, "val: Input should be greater than 0"),
+        (("--name", "x", "--val", "nan"), EXIT_USAGE, "val: Input should be less than 1"),
     ],
 )
 def test_what_augment_yaml_would_refuse_is_refused_before_the_import(
