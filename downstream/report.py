@@ -52,6 +52,7 @@
 import math
 import os
 import platform
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -299,7 +300,24 @@ def _notes(
     few = [f"{name} {counted[name]}" for name in export.classes if counted[name] < FEW]
     if few:
         notes.append(f"Few defects on test, so wide intervals: {', '.join(few)}.")
-    return notes
+    return notes + [note for task in config.tasks if (note := _lost(export, config, task))]
+
+
+def _lost(export: Export, config: ExperimentConfig, task: Task) -> str:
+    """Of which classes real defects vanish at the size that a task is trained and measured at, as
+    a sentence; nothing where none does."""
+    px, lost = getattr(config, f"{task}_px"), Counter[str]()
+    for item in export.all_items:
+        wide, high = px / item.width, px / item.height
+        if task == "detection":  # keeps the aspect; the others see squares
+            wide = high = min(wide, high)
+        for k, x1, y1, x2, y2 in item.boxes if item.kind == "real" else ():
+            lost[export.classes[k]] += min((x2 - x1) * wide, (y2 - y1) * high) < 1
+    named = ", ".join(f"{name} {lost[name]}" for name in export.classes if lost[name])
+    return named and (
+        f"{task.capitalize()}: at {px} px these real defects are narrower than a pixel, so that "
+        f"little or nothing is left of them: {named}; raise evaluate.{task}_px in augment.yaml."
+    )
 
 
 def _last_word(config: ExperimentConfig, task: Task) -> str:

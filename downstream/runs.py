@@ -187,14 +187,15 @@ def read_predictions(run: Run, split: Split) -> list[dict[str, Any]]:
     path = run.folder / f"predictions-{split}.json"
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
-        if not all(isinstance(row, dict) and "id" in row for row in rows):
+        known = isinstance(rows, list)
+        if not known or not all(isinstance(row, dict) and "id" in row for row in rows):
             raise ValueError("it holds something else than predictions")
     except (OSError, ValueError, TypeError) as fault:
         raise RunError(
             f"{path} can't be read ({one_line(fault)}); train it again: rm -r "
             f"{quote(str(run.folder))} && augment evaluate"
         ) from None
-    return list(rows)
+    return rows
 
 
 def _train(run: Run, export: Export, config: ExperimentConfig, on_step: OnStep) -> Outcome:

@@ -4,31 +4,41 @@ from pathlib import Path
 
 from augmentor.errors import ProjectError
 from augmentor.exporters import Format, export_dataset
+from augmentor.mixing import check_sources
 from augmentor.records_io import load_records
-from augmentor.workflows.build import STAMP, pool_samples
+from augmentor.workflows.alone import alone
+from augmentor.workflows.build import STAMP, built_lines, content_key, pool_samples
 from augmentor.workflows.generators import read_samples
 from augmentor.workflows.project import Project
 from augmentor.workflows.reporting import Reporter
-from generator.files import read_lines
+from downstream.files import read_json
 
 
+@alone("export")
 def export_project(project: Project, layout: Format, to: Path | None, reporter: Reporter) -> Path:
     """Write the built dataset in `layout` to `to`, by default exports/<layout> in the project.
 
     Raises:
-        ProjectError: nothing was built yet.
+        ProjectError: nothing was built yet, or of other photographs than the project has now; or
+            what was built is damaged.
+        LeakError: a sample's sources touch val, test or reserve.
     """
-    if not (project.dataset / STAMP).is_file():
-        raise ProjectError("There is no mixed dataset yet; build it: augment build --ratio 0.5")
-    lines = read_lines(project.dataset / "manifest.jsonl")
+    lines = built_lines(project)
+    known = load_records(project.data)
+    if read_json(project.dataset / STAMP).get("records") != content_key(known):
+        raise ProjectError(
+            "The photographs, their labels or sides have changed since the mixed dataset was "
+            "built; build it anew, with the options of then: augment build"
+        )
     ids = {line["id"] for line in lines}
     chosen = [
         (line["generator"], line["id"], line["class"])
         for line in lines
         if line["kind"] == "synthetic"
     ]
-    records = [r for r in load_records(project.data) if r.id in ids]
+    records = [r for r in known if r.id in ids]
     samples = read_samples(project, chosen)
+    check_sources(samples, known)
     folder = (to or project.export(layout)).resolve()
     reporter.say(f"Writing {len(records)} real and {len(samples)} synthetic images as {layout}")
     export_dataset(

@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
+from small_export import write_export
 
 from downstream import experiment
 from downstream.config import ExperimentConfig
@@ -99,6 +100,27 @@ def test_killed_and_started_again(blobs: Path, tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
     assert [run["state"] for run in report["runs"]].count("reused") == len(finished)
     assert numbers(report) == numbers(whole)
+
+
+def test_defects_below_a_pixel_are_named(tmp_path: Path) -> None:
+    folder = write_export(tmp_path / "export", real=4, held_out=2)
+    lines = [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
+    thin = [line for line in lines if line["class"] == "bar" and line["kind"] == "real"]
+    for line in thin:
+        x1, y1, x2, _ = line["boxes"][0][1:]
+        line["boxes"][0][1:] = [x1, y1, x2, y1 + 1]  # 1 px of 64 or 88
+    (folder / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    def notes(px: int) -> str:
+        config = ExperimentConfig(**{**CLASSIFY, "seeds": 1, "classification_px": px})
+        return " ".join(read_report(run_experiment(folder, tmp_path / str(px), config))["notes"])
+
+    assert (
+        f"narrower than a pixel, so that little or nothing is left of them: bar {len(thin)};"
+        in (said := notes(32))
+    )
+    assert "raise evaluate.classification_px in augment.yaml" in said
+    assert "narrower than a pixel" not in notes(96)
 
 
 def test_every_look_at_test_is_counted(blobs: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections import Counter
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 
 from augmentor.cli.errors import EXIT_DATA, EXIT_LEAK, EXIT_PROJECT, EXIT_SHORT
 from augmentor.records_io import load_records
+from augmentor.sample_data import write_sample_dataset
 
 
 def manifest(folder):
@@ -169,6 +171,29 @@ def test_every_export_format_is_written(built, layout):
     photographs = [p for p in below if "ground_truth" not in p and "Segmentation" not in p]
     assert len(photographs) == expected
     assert (folder / "manifest.jsonl").is_file()
+
+
+def test_new_photographs_keep_the_others_sides_and_an_export_waits_for_the_build(
+    built, photos, tmp_path
+):
+    folder = copy_project(built, tmp_path / "project", "grown")
+    sides = {r.id: r.split for r in load_records(folder / "data")}
+    more = shutil.copytree(photos, tmp_path / "photos")
+    write_sample_dataset(tmp_path / "new", seed=8, per_class=2, clean=5)
+    for path in sorted((tmp_path / "new").rglob("*.*")):
+        place = more / path.relative_to(tmp_path / "new")
+        path.rename(place.with_name(f"new_{path.name}"))
+    again = ("import", more, "--name", "grown", "--shots", "4", "--project", folder)
+    code, output = augment(*again)
+    assert code == 0, output
+    notes = json.loads((folder / "data/import_report.json").read_text())["notes"]
+    assert "15 new images were split; those known before keep their side." in notes
+    grown = {r.id: r.split for r in load_records(folder / "data")}
+    assert len(grown) == len(sides) + 15
+    assert sides.items() <= grown.items()
+    code, output = augment("export", "--format", "yolo", "--project", folder)
+    assert code == EXIT_PROJECT
+    assert "changed since the mixed dataset was built; build it anew" in output
 
 
 def test_evaluate_measures_every_arm_on_real_test_images(project):
