@@ -115,10 +115,8 @@ def test_defects_below_a_pixel_are_named(tmp_path: Path) -> None:
         config = ExperimentConfig(**{**CLASSIFY, "seeds": 1, "classification_px": px})
         return " ".join(read_report(run_experiment(folder, tmp_path / str(px), config))["notes"])
 
-    assert (
-        f"narrower than a pixel, so that little or nothing is left of them: bar {len(thin)};"
-        in (said := notes(32))
-    )
+    said = notes(32)
+    assert f"so that little or nothing is left of them: bar {len(thin)};" in said
     assert "raise evaluate.classification_px in augment.yaml" in said
     assert "narrower than a pixel" not in notes(96)
 
