@@ -146,7 +146,7 @@ def opened(data: bytes, path: Path) -> Image.Image:
         ImportError,
     ) as fault:
         # Pillow's own sentence names the buffer in memory, another one at each import
-        foreign = isinstance(fault, Image.UnidentifiedImageError)
+        foreign = isinstance(fault, Image.UnidentifiedImageError | ImportError)
         reason = "of no format that is read here" if foreign else " ".join(str(fault).split())
         what = f"is not a whole image ({reason})" if data else "is empty"
         raise ImageError(f"{path} {what}.") from None

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from augmentor.errors import SourceError
+from augmentor.errors import ImageError, SourceError
+from augmentor.images import opened
 from augmentor.importers import ImportOutcome, import_source
 
 H, W = 40, 64
@@ -67,6 +68,17 @@ def test_a_mask_of_which_scaling_leaves_nothing_is_told_so(tmp_path: Path) -> No
         save(tmp_path / f"in/hole/{k}.png", photograph(k))
         save(tmp_path / f"in/hole/{k}_mask.png", mask_of(BOX) if k else large)
     assert "save it at that size" in refused(tmp_path)["hole/0.png"][1]
+
+
+def test_a_plugin_that_ultralytics_makes_pillow_look_for_is_no_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened_by_plugin(*_: object) -> None:
+        raise ImportError("No module named 'pi_heif'")
+
+    monkeypatch.setattr(Image, "open", opened_by_plugin)
+    with pytest.raises(ImageError, match="of no format that is read here"):
+        opened(b"<html>", tmp_path / "9.png")
 
 
 def test_the_report_names_no_address_in_memory(tmp_path: Path) -> None:

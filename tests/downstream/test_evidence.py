@@ -226,5 +226,8 @@ def test_reports_of_other_schemas_say_what_to_type(tmp_path: Path) -> None:
         path.write_text(json.dumps({"schema": schema}))
         with pytest.raises(DownstreamError, match=f"{words}.*augment evaluate"):
             read_report(path)
+    path.write_text("{")
     with pytest.raises(DownstreamError, match=r"can't be read as a report.*augment evaluate"):
+        read_report(path)
+    with pytest.raises(DownstreamError, match=r"no report in .*nothing; write one: augment eval"):
         read_report(tmp_path / "nothing")

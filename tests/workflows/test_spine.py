@@ -176,14 +176,14 @@ def test_every_export_format_is_written(built, layout):
 def test_new_photographs_keep_the_others_sides_and_an_export_waits_for_the_build(
     built, photos, tmp_path
 ):
-    folder = copy_project(built, tmp_path / "project", "grown")
+    folder = copy_project(built, tmp_path / "project", "more-photographs")
     sides = {r.id: r.split for r in load_records(folder / "data")}
     more = shutil.copytree(photos, tmp_path / "photos")
     write_sample_dataset(tmp_path / "new", seed=8, per_class=2, clean=5)
     for path in sorted((tmp_path / "new").rglob("*.*")):
         place = more / path.relative_to(tmp_path / "new")
         path.rename(place.with_name(f"new_{path.name}"))
-    again = ("import", more, "--name", "grown", "--shots", "4", "--project", folder)
+    again = ("import", more, "--name", "more-photographs", "--shots", "4", "--project", folder)
     code, output = augment(*again)
     assert code == 0, output
     notes = json.loads((folder / "data/import_report.json").read_text())["notes"]
