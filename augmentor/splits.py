@@ -65,8 +65,9 @@ def assign(
         for name, side in zip(names, _fill(sizes, before, val, test), strict=True):
             sides.update({record.id: side for record in units[name]})
     if shots is not None:
+        kept = frozenset(name for name, side in known.items() if side == "train")
         for label in {record.label for record in records} - {GOOD}:
-            sides.update(_put_aside([units[n] for n in ordered], label, sides, shots, known))
+            sides.update(_put_aside([units[n] for n in ordered], label, sides, kept, shots))
     return sides
 
 
@@ -234,11 +235,10 @@ def _put_aside(
     units: Iterable[Sequence[DefectExample]],
     label: str,
     sides: Mapping[str, Split],
+    kept: frozenset[str],
     shots: int,
-    known: Mapping[str, Split],
 ) -> dict[str, Split]:
     """Images of a class's train side beyond `shots`."""
-    kept = frozenset(name for name, side in known.items() if side == "train")
     return dict.fromkeys(_ranked(units, label, sides, kept)[shots:], "reserve")
 
 

@@ -1,6 +1,5 @@
 """augment demo: the built-in sample dataset, and the whole way on it."""
 
-import re
 from pathlib import Path
 from shlex import quote
 from typing import Annotated
@@ -27,9 +26,11 @@ def demo(
         if run:
             _walk(folder, seed, console)
             return
+        from augmentor.workflows.project import name_like
+
         counts = write_sample_dataset(folder, seed=seed)
         console.table(f"Written to {folder}", ("class", "images"), list(counts.items()))
-        name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.name).strip("._-") or "sample"
+        name = name_like(folder.name, "sample")
         console.text(f"Next: augment import {quote(str(folder))} --name {name}-demo")
         console.result({"folder": str(folder), "counts": counts})
 

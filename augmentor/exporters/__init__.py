@@ -135,8 +135,10 @@ def guessed_masks(folder: Path, format: str) -> str:
     lines = read_lines(folder / MARKER)
     kinds = [kind for line in lines for kind in line["provenance"]["mask_kinds"]]
     guessed = kinds.count("approximate")
+    if not guessed:
+        return ""
     return (
         f"{guessed} of {len(kinds)} masks were guessed from boxes, and {format} labels can't say "
         f"it; provenance.mask_kinds in {folder / MARKER} does, and so do the labels of `augment "
         "export --format coco`; for boxes alone: augment export --format yolo"
-    ) * bool(guessed)
+    )

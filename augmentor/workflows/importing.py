@@ -21,6 +21,7 @@ from augmentor.workflows.project import (
     SplitConfig,
     edit_project,
     mixed_name,
+    name_like,
     open_project,
     save_project,
 )
@@ -110,10 +111,10 @@ def count_splits(records: Iterable[DefectExample]) -> dict[str, Counter[str]]:
 def _check_name(name: str) -> None:
     """Refuse before anything is read what augment.yaml would refuse after it."""
     if not re.fullmatch(NAME_PATTERN, name):
-        near = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("._-") or "tiles"
         raise ProjectError(
             f"--name {name!r} can't be a project's name, which is made of the letters a to z, "
-            f"digits, '.', '_' and '-', and begins with a letter or digit; try --name {near}"
+            "digits, '.', '_' and '-', and begins with a letter or digit; try --name "
+            f"{name_like(name, 'tiles')}"
         )
 
 

@@ -1,5 +1,6 @@
 """A project: a folder with augment.yaml, and the places of everything inside it."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import StringIO
@@ -108,6 +109,11 @@ class ProjectConfig(StrictModel):
         if isinstance(content, dict) and "rules" in content:
             raise ValueError("`rules` is now `filters.mask`: write its keys there")
         return content
+
+
+def name_like(text: str, otherwise: str) -> str:
+    """What is left of `text` that can be a project's name; `otherwise` where nothing is."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("._-") or otherwise
 
 
 def mixed_name(name: str) -> str:

@@ -8,24 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from small_sources import H, W, save
+from small_sources import photograph as picture
 
 from augmentor.errors import DiskError, ProjectError, SourceError, SplitError
 from augmentor.importers import ImportOutcome, import_source
 from augmentor.importers.before import said_of_sides
 from augmentor.records_io import content_of, load_records, save_records
 from augmentor.splits import assign, check_no_leak
-
-H, W = 40, 64
-
-
-def picture(seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(60, 200, (H, W), dtype=np.uint8)
-
-
-def save(path: Path, pixels: np.ndarray) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-    return path
 
 
 def mask(filled: bool = True) -> np.ndarray:

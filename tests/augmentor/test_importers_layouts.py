@@ -8,36 +8,19 @@ import numpy as np
 import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
+from small_sources import H, W, mask_of, run, save
 
 from augmentor.errors import SourceError
-from augmentor.importers import ImportOutcome, import_source
+from augmentor.importers import ImportOutcome
 from augmentor.importers.names import class_names, is_good
 from generator.records import DefectExample
 
-H, W = 40, 64
 BOX = (10, 5, 30, 17)  # x1, y1, x2, y2
 
 
 def picture(seed: int, size_hw: tuple[int, int] = (H, W)) -> np.ndarray:
     rng = np.random.default_rng(seed)
     return rng.integers(60, 200, (*size_hw, 3), dtype=np.uint8)
-
-
-def save(path: Path, pixels: np.ndarray) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-    return path
-
-
-def mask_of(*boxes: tuple[int, int, int, int], value: int = 255) -> np.ndarray:
-    mask = np.zeros((H, W), np.uint8)
-    for x1, y1, x2, y2 in boxes:
-        mask[y1:y2, x1:x2] = value
-    return mask
-
-
-def run(tmp_path: Path, **kwargs: object) -> ImportOutcome:
-    return import_source(tmp_path / "in", tmp_path / "data", **kwargs)  # type: ignore[arg-type]
 
 
 def by_name(outcome: ImportOutcome) -> dict[str, DefectExample]:

@@ -1,49 +1,17 @@
 """Folders, masks and photographs as they come: other names, few masks, other depths, twins."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from small_sources import H, W, mask_of, photograph, refused, run, save
 
 from augmentor.errors import ImageError, SourceError
 from augmentor.images import opened
-from augmentor.importers import ImportOutcome, import_source
-
-H, W = 40, 64
-
-
-def photograph(seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(60, 200, (H, W), dtype=np.uint8)
-
-
-def save(path: Path, pixels: np.ndarray) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-    return path
-
-
-def mask_of(*boxes: tuple[int, int, int, int], value: int = 255) -> np.ndarray:
-    mask = np.zeros((H, W), np.uint8)
-    for x1, y1, x2, y2 in boxes:
-        mask[y1:y2, x1:x2] = value
-    return mask
-
+from augmentor.importers import ImportOutcome
 
 BOX, OTHER = (10, 5, 30, 17), (40, 20, 60, 36)
-
-
-def run(tmp_path: Path, **kwargs: object) -> ImportOutcome:
-    return import_source(tmp_path / "in", tmp_path / "data", **kwargs)  # type: ignore[arg-type]
-
-
-def refused(tmp_path: Path, **kwargs: object) -> dict[str, tuple[str, str]]:
-    """Kind and reason of each bad file of an import that is refused for them."""
-    with pytest.raises(SourceError, match="can't be used"):
-        run(tmp_path, **kwargs)
-    report = json.loads((tmp_path / "data/import_report.json").read_text())
-    return {entry["path"]: (entry["kind"], entry["reason"]) for entry in report["bad"]}
 
 
 def clean(root: Path, count: int = 3) -> None:

@@ -9,40 +9,17 @@ import numpy as np
 import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
+from small_sources import H, W, photograph, refused, run, save
 
 from augmentor.errors import SourceError
-from augmentor.importers import ImportOutcome, import_source
 
-H, W = 40, 64
 Document = dict[str, Any]
-
-
-def save(path: Path, seed: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(seed)
-    Image.fromarray(rng.integers(60, 200, (H, W), dtype=np.uint8)).save(path)
-
-
-def run(tmp_path: Path, **kwargs: object) -> ImportOutcome:
-    return import_source(tmp_path / "in", tmp_path / "data", **kwargs)  # type: ignore[arg-type]
-
-
-def refused(tmp_path: Path, **kwargs: object) -> dict[str, tuple[str, str]]:
-    """Kind and reason of each bad file of an import that is refused for them."""
-    with pytest.raises(SourceError, match="can't be used"):
-        run(tmp_path, **kwargs)
-    report = json.loads((tmp_path / "data/import_report.json").read_text())
-    bad: dict[str, tuple[str, str]] = {}
-    for entry in report["bad"]:
-        before = bad.get(entry["path"], ("", ""))[1]
-        bad[entry["path"]] = (entry["kind"], f"{before} {entry['reason']}".strip())
-    return bad
 
 
 def coco(tmp_path: Path) -> Document:
     """Four images with a hole each, and a clean one; not yet written."""
     for k in range(5):
-        save(tmp_path / f"in/images/{k}.png", k)
+        save(tmp_path / f"in/images/{k}.png", photograph(k))
     images = [{"id": k, "file_name": f"{k}.png", "width": W, "height": H} for k in range(5)]
     annotations = [
         {"id": k, "image_id": k, "category_id": 1, "bbox": [10, 5, 20, 12]} for k in range(4)
@@ -256,7 +233,7 @@ def yolo(tmp_path: Path) -> Path:
     """Four images with a box each, and a clean one; returns the folder."""
     root = tmp_path / "in"
     for k in range(5):
-        save(root / f"images/{k}.png", k)
+        save(root / f"images/{k}.png", photograph(k))
         (root / "labels").mkdir(exist_ok=True)
         (root / f"labels/{k}.txt").write_text("0 0.5 0.5 0.25 0.25\n" if k < 4 else "")
     (root / "data.yaml").write_text("names: [hole, scratch]\n")
@@ -343,7 +320,7 @@ def test_a_gap_in_classes_txt_is_refused_and_not_closed(tmp_path: Path) -> None:
 def voc(tmp_path: Path, width: object = W, name: str = "hole") -> None:
     """Four images with a box each, and a clean one; the size and name are the first one's."""
     for k in range(5):
-        save(tmp_path / f"in/{k}.png", k)
+        save(tmp_path / f"in/{k}.png", photograph(k))
         item = (
             f"<object><name>{'hole' if k else name}</name><bndbox><xmin>11</xmin><ymin>6</ymin>"
             "<xmax>30</xmax><ymax>17</ymax></bndbox></object>"
