@@ -72,6 +72,18 @@ def decode_upright(
     return np.ascontiguousarray(pixels), grey, not plain
 
 
+def stored_orientation(data: bytes, path: Path) -> int:
+    """EXIF orientation of an image file, from its bytes: 1 is upright, 2 to 4 are mirrored or
+    upside down, 5 to 8 lie on their side. `path` is for messages.
+
+    Raises:
+        ImageError: unreadable.
+    """
+    with opened(data, path) as image:
+        stored = image.getexif().get(_ORIENTATION, 1)
+    return stored if stored in range(1, 9) else 1
+
+
 def deep_bits(paths: Sequence[Path]) -> dict[Path, int]:
     """Bit depth of each file with more than 8 bit: the smallest of 8, 10, 12, 14, 16 that holds its
     largest value. Unreadable files are passed over (they are reported where they are read for

@@ -18,6 +18,9 @@ from augmentor.sample_defects import Surface, chip, crack, pit, scratch, stain
 from augmentor.sample_variety import vary
 from generator.files import write_atomic, write_json
 
+DRAWING = 1
+"""Raised whenever the same arguments come to draw other pictures, so that no folder holds both."""
+
 SIDE_PX = (160, 320)
 """Least and largest width and height of an image."""
 
@@ -46,7 +49,8 @@ def write_sample_dataset(
         Number of images by class, `good` first.
 
     Raises:
-        SourceError: a count below 1, or a folder that holds something else.
+        SourceError: a count below 1, or a folder that holds something else, or pictures that
+            another version drew.
         DiskError: no space, or no right to write.
     """
     if per_class < 1 or clean < 1:
@@ -54,7 +58,7 @@ def write_sample_dataset(
             f"A sample dataset needs at least 1 image a class and 1 clean one, got "
             f"per_class={per_class}, clean={clean}."
         )
-    arguments = {"seed": seed, "per_class": per_class, "clean": clean}
+    arguments = {"drawing": DRAWING, "seed": seed, "per_class": per_class, "clean": clean}
     _claim(folder, arguments | ({"varied": True} if varied else {}))
     with disk_errors(folder):
         in_train = clean - clean // 3
@@ -104,8 +108,8 @@ def _claim(folder: Path, arguments: dict[str, int]) -> None:
     if marker.exists():
         if json.loads(marker.read_text(encoding="utf-8")) != arguments:
             raise SourceError(
-                f"{folder} already holds a sample dataset made with other settings; "
-                "name another folder or delete that one."
+                f"{folder} already holds a sample dataset made with other settings or by another "
+                "version; name another folder or delete that one."
             )
     elif folder.exists() and any(folder.iterdir()):
         raise SourceError(f"{folder} is not empty; name a folder that does not exist yet.")

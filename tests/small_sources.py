@@ -44,3 +44,7 @@ def refused(tmp_path: Path, **kwargs: object) -> dict[str, tuple[str, str]]:
         before = bad.get(entry["path"], ("", ""))[1]
         bad[entry["path"]] = (entry["kind"], f"{before} {entry['reason']}".strip())
     return bad
+
+
+def said(outcome: ImportOutcome) -> str:
+    return " ".join(outcome.report["warnings"])

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from augmentor.errors import ImageError
-from augmentor.images import decode_upright, deep_bits, is_deep
+from augmentor.images import decode_upright, deep_bits, is_deep, stored_orientation
 from augmentor.importers.instances import Marks, MaskRule, Part, marks_of
 from augmentor.importers.mask_files import Likeness, like_a_mask, mask_encoding, mask_levels
 from augmentor.importers.scan import Bad, Found, Scan
@@ -57,6 +57,9 @@ class _Kept:
     record: DefectExample
     marks: Marks
     like_a_mask: Likeness
+    either_way: bool
+    """Its labels fit, whether they were drawn before the photograph was turned as its EXIF says, or
+    after."""
 
 
 def read_all(
@@ -98,6 +101,7 @@ def read_all(
         out.bad.append(Bad(first.source_path, "conflict", reason))
     conflicts |= _refuse_masks(kept, out)
     _tell_inverted(kept.values(), out)
+    _tell_either_way(kept.values(), out)
     for item in kept.values():
         out.records.append(item.record)
         out.specks += item.marks.specks
@@ -163,6 +167,26 @@ def _tell_inverted(kept: Collection[_Kept], out: Reading) -> None:
             f"In {len(wide)} of {len(exact)} images more than half is marked as defect, such as "
             f"{_short(wide[0].record.source_path)}; if their masks are black on white, invert them."
         )
+
+
+def _tell_either_way(kept: Collection[_Kept], out: Reading) -> None:
+    """Warn of photographs whose labels could have been drawn before they were turned, or after."""
+    turned = [item.record.source_path for item in kept if item.either_way]
+    if turned:
+        out.warnings.append(
+            f"{len(turned)} labelled images, such as {_short(turned[0])}, are turned or mirrored "
+            "by their EXIF orientation in a way that keeps their size, so that nothing tells "
+            "whether their labels were drawn before or after; they are taken as drawn on the "
+            "upright picture. After the first build, look at some of them with: augment review"
+        )
+
+
+def _fits_either_way(found: Found, data: bytes, size_wh: tuple[int, int]) -> bool:
+    """See `_Kept.either_way`; `data` are the bytes of a file with an orientation or none."""
+    orientation = stored_orientation(data, found.image)
+    on_its_side = orientation >= 5
+    size_tells = size_wh[0] != size_wh[1] and not found.normalised
+    return orientation > 1 and not (on_its_side and size_tells)
 
 
 def mask_rule(found: Sequence[Found], threshold: int, notes: list[str]) -> MaskRule:
@@ -263,6 +287,7 @@ def _read_one(
         ),
         marks,
         like_a_mask(pixels),
+        either_way=changed and bool(marks.parts) and _fits_either_way(found, data, (width, height)),
     )
     out.facts[image_id] = file_facts(found.image)
     out.looks[image_id] = look_of(pixels)

@@ -9,7 +9,7 @@ from augmentor.errors import ProjectError
 from augmentor.exporters import write_training_export
 from augmentor.importers import import_source
 from augmentor.records_io import PROJECT_FILE
-from augmentor.sample_data import write_sample_dataset
+from augmentor.sample_data import DRAWING, write_sample_dataset
 from augmentor.workflows.project import Project, edit_project
 from augmentor.workflows.reporting import Reporter
 from downstream.config import PRIMARY, STARTS, ExperimentConfig, Task
@@ -84,14 +84,15 @@ def pretrain(
         steps: optimiser steps; those of `STEPS` where None.
 
     Raises:
-        SourceError: the folder holds something else.
+        SourceError: the folder holds something else, or what another version drew.
         WeightsError: there is no such network.
         RunError: the training failed.
     """
     folder = folder.resolve()
     setting, usual = STARTS[task]
     own = {setting: detector or usual, f"{task}_steps": steps or STEPS[task]}
-    about, asked = folder / ABOUT.format(task=task), {**own, "per_class": per_class}
+    asked = {**own, "per_class": per_class, "drawing": DRAWING}
+    about = folder / ABOUT.format(task=task)
     known, made_before = read_json(about), pretrained_run(folder, task)
     if made_before and known.get("asked") == asked:
         return Pretrained(**known["made"], run=made_before)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from small_sources import H, W, mask_of, photograph, refused, run, save
+from small_sources import H, W, mask_of, photograph, refused, run, said, save
 
 from augmentor.errors import ImageError, SourceError
 from augmentor.images import opened
@@ -61,10 +61,6 @@ def test_the_report_names_no_address_in_memory(tmp_path: Path) -> None:
 def boxes(outcome: ImportOutcome, name: str) -> list[tuple[int, int, int, int]]:
     record = next(r for r in outcome.records if r.source_path.name == name)
     return sorted(item.box_xyxy for item in record.instances)
-
-
-def said(outcome: ImportOutcome) -> str:
-    return " ".join(outcome.report["warnings"])
 
 
 @pytest.mark.parametrize(

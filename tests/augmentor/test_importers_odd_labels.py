@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
-from small_sources import H, W, photograph, refused, run, save
+from small_sources import H, W, photograph, refused, run, said, save
 
 from augmentor.errors import SourceError
 
@@ -348,3 +348,33 @@ def test_a_voc_name_of_two_lines_is_refused(tmp_path: Path) -> None:
     voc(tmp_path, name="ho\nle")
     kind, reason = refused(tmp_path)["0.png"]
     assert kind == "unknown_class" and "0.xml" in reason and "line break" in reason
+
+
+@pytest.mark.parametrize(("orientation", "told"), [(1, False), (3, True), (4, True)])
+def test_labels_that_fit_a_photograph_turned_or_not_are_told(
+    tmp_path: Path, orientation: int, told: bool
+) -> None:
+    document = coco(tmp_path)
+    stored(tmp_path / "in/images/0.png", photograph(0), orientation)
+    write_coco(tmp_path, document)
+    assert ("1 labelled images, such as images/0.png, are turned" in said(run(tmp_path))) == told
+
+
+def test_a_photograph_on_its_side_is_told_where_its_size_does_not_tell(tmp_path: Path) -> None:
+    for k in range(4):
+        save(tmp_path / f"in/images/{k}.png", photograph(k))
+        label = tmp_path / f"in/labels/{k}.txt"
+        label.parent.mkdir(exist_ok=True)
+        label.write_text("0 0.3 0.3 0.2 0.2\n")
+    stored(tmp_path / "in/images/1.png", photograph(1), orientation=6)
+    stored(tmp_path / "in/images/2.png", photograph(2)[:, :H], orientation=6)
+    assert "2 labelled images, such as images/1.png, are turned" in said(run(tmp_path))
+    (tmp_path / "in/labels/1.txt").write_text("")
+    (tmp_path / "in/labels/2.txt").write_text("")
+    assert "labelled images" not in said(run(tmp_path))
+
+
+def stored(path: Path, pixels: np.ndarray, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(path, exif=exif)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from augmentor.errors import SourceError
 from augmentor.importers import import_source
-from augmentor.sample_data import DEFECTS, SIDE_PX, sample_image, write_sample_dataset
+from augmentor.sample_data import DEFECTS, DRAWING, SIDE_PX, sample_image, write_sample_dataset
 from augmentor.sample_variety import vary
 
 
@@ -67,6 +67,26 @@ def test_clean_images_have_an_empty_mask_and_colour() -> None:
     image, mask = sample_image("good", 0)
     assert not mask.any()
     assert (image[..., 0] != image[..., 2]).any()
+
+
+def test_other_pictures_have_another_drawing_number(tmp_path: Path) -> None:
+    # where these values change, raise DRAWING with them
+    drawn = {
+        "good": (194.91, 24.15, 0), "pit": (132.31, 20.21, 199), "scratch": (105.84, 40.73, 296),
+        "crack": (143.89, 11.14, 288), "stain": (153.79, 17.21, 1403),
+        "edge_chip": (70.51, 22.38, 650),
+    }  # fmt: skip
+    assert DRAWING == 1
+    for kind, (mean, deviation, area_px) in drawn.items():
+        image, mask = sample_image(kind, 0, varied=True)
+        assert image.mean() == pytest.approx(mean, abs=0.05), kind
+        assert image.std() == pytest.approx(deviation, abs=0.05), kind
+        assert mask.sum() == pytest.approx(area_px, abs=3), kind
+    write_sample_dataset(tmp_path / "a", per_class=1, clean=1)
+    marker = tmp_path / "a" / "sample.json"
+    marker.write_text(marker.read_text().replace('"drawing": 1', '"drawing": 0'))
+    with pytest.raises(SourceError, match="by another version"):
+        write_sample_dataset(tmp_path / "a", per_class=1, clean=1)
 
 
 def test_a_foreign_folder_and_other_settings_are_refused(tmp_path: Path) -> None:
