@@ -14,7 +14,7 @@ import torch
 
 from downstream.dataset import Split, read_export
 from downstream.detectors.networks import NMS_IOU, Network, read_about
-from downstream.errors import OnnxError, one_line
+from downstream.errors import ExportError, OnnxError, one_line
 from downstream.files import read_json
 from downstream.predict import FLOOR, MOST_DETECTIONS, Model, Placement, read_image, to_square
 
@@ -105,7 +105,10 @@ def measured_images(folder: Path, export: Path, most: int) -> list[tuple[Path, d
             f"The run in {folder} is damaged ({one_line(fault)}); train it again: rm -r "
             f"{quote(str(folder))} && augment evaluate"
         ) from None
-    whole = read_export(export, "val" if split == "val" else "val+test")
+    try:
+        whole = read_export(export, "val" if split == "val" else "val+test")
+    except ExportError as fault:
+        raise ExportError(f"{fault} Write it again: augment evaluate") from None
     items = {item.id: item for item in whole.items(split)}
     if any(name not in items or items[name].sha256 not in seen for name in ids):
         raise OnnxError(

@@ -47,6 +47,7 @@ def scan(tree: Tree) -> Scan:
         content = _load(tree, path)
         names, unnamed = _categories(path, content["categories"])
         classes.update(dict.fromkeys(names[key] for key in sorted(names, key=str)))
+        out.warnings += _of_one_name(path, names)
         of_image = _by_image(tree, path, content["annotations"])
         entries = _entries(out, path, content["images"])
         files_of_id = Counter(key for key, _ in entries)
@@ -189,6 +190,19 @@ def _categories(path: Path, categories: Sequence[Any]) -> tuple[dict[Any, str], 
         elif names.setdefault(key, str(name)) != str(name):
             unnamed[key] = f"category {key} is both {names[key]!r} and {name!r} in {path.name}"
     return {key: name for key, name in names.items() if key not in unnamed}, unnamed
+
+
+def _of_one_name(path: Path, names: Mapping[Any, str]) -> list[str]:
+    """Say which categories are one class, since they have one name."""
+    of_name: dict[str, list[str]] = defaultdict(list)
+    for key, name in names.items():
+        of_name[name].append(str(key))
+    return [
+        f"Categories {', '.join(keys)} in {path.name} are all named {name!r} and are read as one "
+        "class; name them apart if they are several."
+        for name, keys in of_name.items()
+        if len(keys) > 1
+    ]
 
 
 def _entries(

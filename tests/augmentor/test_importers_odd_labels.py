@@ -350,6 +350,16 @@ def test_a_voc_name_of_two_lines_is_refused(tmp_path: Path) -> None:
     assert kind == "unknown_class" and "0.xml" in reason and "line break" in reason
 
 
+def test_categories_of_one_name_are_one_class_and_told(tmp_path: Path) -> None:
+    document = coco(tmp_path)
+    document["categories"].append({"id": 7, "name": "hole"})
+    document["annotations"][0]["category_id"] = 7
+    write_coco(tmp_path, document)
+    outcome = run(tmp_path)
+    assert list(outcome.classes) == ["hole"]
+    assert "Categories 1, 7 in a.json are all named 'hole'" in said(outcome)
+
+
 @pytest.mark.parametrize(("orientation", "told"), [(1, False), (3, True), (4, True)])
 def test_labels_that_fit_a_photograph_turned_or_not_are_told(
     tmp_path: Path, orientation: int, told: bool

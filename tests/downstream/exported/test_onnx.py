@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from downstream.detectors.networks import build_network, load_network
-from downstream.errors import OnnxError
+from downstream.errors import ExportError, OnnxError
 from downstream.onnx import OPSET, export_onnx, suppression, to_onnx
 from downstream.onnx_check import (
     check_parity,
@@ -220,6 +220,10 @@ def test_refusals(trained, masked: Path, tmp_path: Path) -> None:
 def test_other_images_than_those_measured_are_refused(trained, make_export, tmp_path: Path) -> None:
     other = make_export(seed=5)
     with pytest.raises(OnnxError, match="no longer holds the test images"):
+        measured_images(trained["detection"], other, 64)
+    manifest = other / "manifest.jsonl"
+    manifest.write_text(manifest.read_text()[:-20])
+    with pytest.raises(ExportError, match=r"manifest\.jsonl.* Write it again: augment evaluate"):
         measured_images(trained["detection"], other, 64)
 
 
