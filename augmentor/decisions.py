@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from shlex import quote
 from typing import Literal
@@ -50,7 +50,7 @@ class Decision(Record):
         moment = datetime.fromisoformat(text)
         if moment.tzinfo is None or moment.year < 2:
             raise ValueError(f"expected a time with its offset from UTC, got {text!r}")
-        return moment.astimezone(UTC).isoformat(timespec="microseconds")
+        return _text(moment)
 
     @model_validator(mode="after")
     def _check(self) -> "Decision":
@@ -79,7 +79,11 @@ class Standing(Record):
 
 def now() -> str:
     """The time, as a decision carries it."""
-    return datetime.now(UTC).isoformat(timespec="microseconds")
+    return _text(datetime.now(UTC))
+
+
+def _text(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def this_person() -> str:
@@ -96,6 +100,33 @@ def standing(decisions: Iterable[Decision]) -> dict[str, Standing]:
     `undo` takes back the sample's last decision that still stood, so that two of them take back
     two; without one it does nothing. Samples of which everything was taken back are left out.
     """
+    return {name: _summed(stack) for name, stack in _stacks(decisions).items() if stack}
+
+
+def without_verdict(decisions: Iterable[Decision], sample_id: str, who: str) -> list[Decision]:
+    """What to append so that no verdict stands for a sample any more, and its class as it does.
+
+    Args:
+        decisions: of the log; those of other samples are passed over.
+        sample_id: of the sample.
+        who: takes the verdict back.
+    """
+    stack = _stacks(d for d in decisions if d.sample_id == sample_id).get(sample_id, [])
+    first = next((i for i, d in enumerate(stack) if d.action in _VERDICTS), len(stack))
+    renamed = [d for d in stack[first:] if d.action == "relabel"][-1:]
+    undone = [
+        Decision(sample_id=sample_id, action="undo", who=who, time=now()) for _ in stack[first:]
+    ]
+    began = datetime.now(UTC)
+    # moments of their own, as two lines of one moment, person and action count as one
+    return [
+        d.model_copy(update={"time": _text(began + timedelta(microseconds=n))})
+        for n, d in enumerate(undone + renamed)
+    ]
+
+
+def _stacks(decisions: Iterable[Decision]) -> dict[str, list[Decision]]:
+    """Each sample's decisions that still stand, the last one at the end."""
     stacks: dict[str, list[Decision]] = {}
     # sorted() is stable: decisions of one moment keep the log's order
     for decision in sorted(decisions, key=lambda d: d.time):
@@ -104,7 +135,7 @@ def standing(decisions: Iterable[Decision]) -> dict[str, Standing]:
             stack.append(decision)
         elif stack:
             stack.pop()
-    return {name: _summed(stack) for name, stack in stacks.items() if stack}
+    return stacks
 
 
 def _summed(stack: Sequence[Decision]) -> Standing:

@@ -83,7 +83,7 @@ def write_training_export(
         DiskError: no space left, or no right to write.
     """
     wanted = collect(name, classes, records, samples, arms, notes)
-    with replaced_folder(folder) as temporary:
+    with replaced_folder(folder, internal=True) as temporary:
         write_training(temporary, wanted)
     return folder
 

@@ -21,19 +21,28 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
 
+HEADER = "export.json"
+"""What detectors are trained on has this, too."""
+
+
 @contextmanager
-def replaced_folder(folder: Path) -> Iterator[Path]:
+def replaced_folder(folder: Path, *, internal: bool = False) -> Iterator[Path]:
     """Give an empty temporary sibling to fill, and put it in the place of `folder` at the end.
 
     The old and the new folder change places in one step, so that whoever looks, or is killed,
     finds the one or the other.
+
+    Args:
+        folder: to be filled anew.
+        internal: it is one of a project's own folders, so that one whose manifest was lost is
+            known by its `HEADER`; a user's folder may hold a file of that name.
 
     Raises:
         ExportError: `folder` holds something that is not an export.
         DiskError: no space, or no right to write.
     """
     folder = folder.absolute()
-    ours = (folder / MARKER).is_file() or (folder / "export.json").is_file()
+    ours = (folder / MARKER).is_file() or (internal and (folder / HEADER).is_file())
     if folder.exists() and not ours and not _is_empty(folder):
         raise ExportError(
             f"{folder} holds files that are not an export; choose an empty or new folder."

@@ -16,7 +16,7 @@ from augmentor.exporters.collect import (
     manifest_line,
     provenance,
 )
-from augmentor.exporters.folder import copy_image, link_image
+from augmentor.exporters.folder import HEADER, copy_image, link_image
 from augmentor.exporters.polygons import mask_to_polygon, yolo_line
 from augmentor.items import Item
 from generator.files import write_json, write_lines
@@ -41,7 +41,7 @@ def write_training(folder: Path, wanted: Wanted) -> None:
         "arms": list(wanted.arms),
         "notes": [*wanted.notes, *own_notes],
     }
-    write_json(folder / "export.json", content)
+    write_json(folder / HEADER, content)
 
 
 def write_yolo(folder: Path, wanted: Wanted, task: Task) -> None:

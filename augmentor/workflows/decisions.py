@@ -17,6 +17,7 @@ from augmentor.decisions import (
     read_decisions,
     standing,
     this_person,
+    without_verdict,
 )
 from augmentor.errors import DecisionError
 from augmentor.fiftyone_io import is_free, mirror
@@ -74,22 +75,29 @@ def take_over_tags(project: Project) -> int:
     """
     if not is_free(project.mixed_name, project.folder):
         return 0
-    held = standing(read_decisions(project.folder))
-    found = [
-        Decision(sample_id=sample_id, action=action, who=APP_TAG, time=now())
+    log = read_decisions(project.folder)
+    held = standing(log)
+    meant = {
+        sample_id: action
         for sample_id, tagged in verdict_tags(project.mixed_name).items()
         if (action := _meant(tagged, held.get(sample_id)))
-    ]
+    }
+    found = []
+    for sample_id, action in meant.items():
+        if action == "undo":
+            found += without_verdict(log, sample_id, APP_TAG)
+        else:
+            found.append(Decision(sample_id=sample_id, action=action, who=APP_TAG, time=now()))
     append_decisions(project.folder, found)
-    if found:
+    if meant:
         # or an `undo` by command would leave the tag there, to be taken over once more
-        log = standing(read_decisions(project.folder))
-        mirror(project.mixed_name, log, [decision.sample_id for decision in found])
-    return len(found)
+        mirror(project.mixed_name, standing(read_decisions(project.folder)), list(meant))
+    return len(meant)
 
 
 def _meant(tagged: Tagged, held: Standing | None) -> Action | None:
-    """The decision that a sample's tags stand for, if they were changed by hand."""
+    """The decision that a sample's tags stand for, if they were changed by hand; `undo` stands for
+    no verdict at all, whatever there was before the one whose tag was taken away."""
     verdict = held.verdict if held else None
     mirrored = {tagged.mirrored} if tagged.mirrored else set()
     added, gone = tagged.tags - mirrored, mirrored - tagged.tags
@@ -104,10 +112,12 @@ def _meant(tagged: Tagged, held: Standing | None) -> Action | None:
 def decide(
     project: Project, action: Action, ids: Sequence[str], *, reason: str = "", class_name: str = ""
 ) -> None:
-    """Add a decision on each of these samples to the log.
+    """Add a decision on each of these samples to the log, after what was decided by the App's tags
+    before.
 
     Raises:
         DecisionError: an id is in no pool, or the class doesn't exist.
+        DatabaseError: FiftyOne's database can't be started, or died.
     """
     if (action == "relabel") != bool(class_name):
         raise DecisionError(
@@ -121,6 +131,7 @@ def decide(
             f"No pool of this project holds a sample {unknown[0]!r}; a contact sheet shows the "
             "ids: augment sheet"
         )
+    take_over_tags(project)
     who, when = this_person(), now()
     made = [
         Decision(
@@ -175,14 +186,16 @@ def _refuse_loss(file: Path, decisions: Sequence[Decision]) -> None:
 
 
 def import_decisions(project: Project, file: Path) -> Taken:
-    """Merge the decisions of a file into the log.
+    """Merge the decisions of a file into the log, after what was decided by the App's tags here.
 
     Raises:
         DecisionError: the file is missing or damaged, or relabels to a class that doesn't exist;
             nothing is taken over then.
+        DatabaseError: FiftyOne's database can't be started, or died.
     """
     incoming = read_decision_file(file)
     _refuse_unknown_classes(incoming, project, f"augment decisions import {quote(str(file))}")
+    take_over_tags(project)
     new = merge_decisions(project.folder, incoming)
     unknown = {decision.sample_id for decision in incoming} - sample_ids(project)
     return Taken(new, len(incoming) - new, len(unknown))

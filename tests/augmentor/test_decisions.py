@@ -19,6 +19,7 @@ from augmentor.decisions import (
     read_decision_file,
     read_decisions,
     standing,
+    without_verdict,
 )
 from augmentor.errors import DecisionError
 
@@ -52,6 +53,29 @@ def test_undo_takes_back_one_decision_at_a_time():
     assert (twice.verdict, twice.class_name, twice.reason) == ("rejected", None, "empty")
     assert standing([*log, *undo]) == {}
     assert standing([*log, *undo, decision("a", "undo", 7)]) == {}
+
+
+@pytest.mark.parametrize(
+    ("actions", "class_name"),
+    [
+        (("reject", "relabel"), "pit"),
+        (("relabel", "reject"), "pit"),
+        (("accept", "reject"), None),
+        (("reject", "reject"), None),
+        (("relabel",), "pit"),
+    ],
+)
+def test_a_verdict_that_is_taken_away_leaves_the_class(actions, class_name):
+    log = [
+        decision("a", action, minute, class_name="pit" if action == "relabel" else "")
+        for minute, action in enumerate(actions)
+    ]
+    added = without_verdict([*log, decision("b", "reject", 1)], "a", "bo")
+    held = standing([*log, *added]).get("a")
+    assert (held and held.verdict) is None
+    assert (held and held.class_name) == class_name
+    # and on another machine no line of it counts as one that is known
+    assert len({(d.sample_id, d.time, d.who, d.action) for d in added}) == len(added)
 
 
 def test_times_are_kept_as_utc_so_that_offsets_do_not_change_the_order():

@@ -417,6 +417,15 @@ def test_a_folder_that_is_no_export_is_not_touched(made, tmp_path):
     assert (tmp_path / "pictures/mine.txt").read_text() == "keep"
 
 
+def test_a_folder_with_the_export_of_another_tool_is_not_touched(made, tmp_path):
+    other = tmp_path / "coco"
+    (other / "train").mkdir(parents=True)
+    (other / "export.json").write_text('{"schema": 1, "classes": []}')
+    with pytest.raises(ExportError, match="holds files that are not an export"):
+        exported(tmp_path, made, "coco")
+    assert (other / "train").is_dir() and (other / "export.json").is_file()
+
+
 def test_images_are_links_but_a_jpeg_that_others_would_mend_is_a_copy(tmp_path):
     made = make(tmp_path)
     jpeg = next(r for r in made.records if r.image_path.suffix == ".jpg")

@@ -208,6 +208,21 @@ def test_a_tag_that_was_taken_over_and_taken_back_stays_away(fresh, tmp_path):
     assert [d.action for d in read_decisions(fresh)] == ["reject", "undo"]
 
 
+def test_a_decision_outranks_the_tag_that_was_set_before_it(fresh):
+    import fiftyone as fo
+
+    here = ("--project", fresh)
+    run(*BUILD, *here)
+    kept = sorted(mixed(fresh))[0]
+    sample = fo.load_dataset("decided-mixed").match({"augment_id": kept}).first()
+    sample.tags.append("rejected")
+    sample.save()
+    run("decisions", "add", "accept", kept, *here)
+    run(*BUILD, *here)
+    assert kept in mixed(fresh)
+    assert [d.action for d in read_decisions(fresh)] == ["reject", "accept"]
+
+
 def test_taking_the_tag_away_takes_the_decision_back(fresh):
     import fiftyone as fo
 
