@@ -7,7 +7,7 @@ al., *Albumentations: Fast and Flexible Image Augmentations*, Information 11(2),
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -22,7 +22,7 @@ from generator.records import Box, DefectExample, Instance, SyntheticDefect
 from generator.sampling import MANIFEST, read_pool, write_pool_manifest
 
 NAME = "classical"
-RULES = 1
+RULES = 2
 """Raised whenever the same image and seed would give other pixels than before."""
 
 DRAWS = 12
@@ -33,6 +33,8 @@ LEAST_OF_LABEL, LEAST_OF_ANY = 0.6, 0.25
 class together, and of any instance that stays at all."""
 
 SAVE_EVERY = 25
+
+Chain = Literal["full", "upright", "turns"]
 
 
 def write_classical_pool(
@@ -54,7 +56,8 @@ def write_classical_pool(
     Returns:
         One record a sample, by class in the order of `numbers`, then by running number. Every
         instance of the image's own class has one box (all its parts together); instances of other
-        classes are `carried_instances`, with their masks in the pool.
+        classes, and those whose box meets a larger one of the own class, are `carried_instances`,
+        with their masks in the pool.
 
     Raises:
         SourceError: a class is asked for of which there is no image.
@@ -113,16 +116,19 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Copy:
-    """A changed image with its instances: uint8 (H, W) or (H, W, 3), and bool masks (H, W)."""
+    """A changed image with its instances: uint8 (H, W) or (H, W, 3), bool masks (H, W), and a box
+    around each, None around what has left the frame."""
 
     image: np.ndarray
     masks: list[np.ndarray]
+    boxes: list[Box | None]
 
 
 class _Warps:
     """The chains of changes; importing albumentations waits until they are needed.
 
-    `full` changes shape and light; `turns` keeps boxes tight (flips, right angles, light).
+    `full` changes shape and light; `upright` neither turns nor shears but by right angles, so that
+    boxes stay as tight as they were; `turns` does nothing else to shapes.
     """
 
     def __init__(self) -> None:
@@ -130,16 +136,15 @@ class _Warps:
         import albumentations as A
 
         turns = [A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5), A.RandomRotate90(p=0.75)]
-        affine = A.Affine(
-            scale=(0.85, 1.18),
-            translate_percent=(-0.06, 0.06),
-            rotate=(-12, 12),
-            shear=(-4, 4),
-            interpolation=cv2.INTER_LINEAR,
-            mask_interpolation=cv2.INTER_LINEAR,
-            border_mode=cv2.BORDER_REFLECT_101,
-            p=0.7,
-        )
+        place: dict[str, Any] = {
+            "scale": (0.85, 1.18),
+            "translate_percent": (-0.06, 0.06),
+            "interpolation": cv2.INTER_LINEAR,
+            "mask_interpolation": cv2.INTER_LINEAR,
+            "border_mode": cv2.BORDER_REFLECT_101,
+            "p": 0.7,
+        }
+        affine = A.Affine(rotate=(-12, 12), shear=(-4, 4), **place)
         light = [
             A.RandomBrightnessContrast(brightness_limit=0.12, contrast_limit=0.15, p=0.6),
             A.RandomGamma(gamma_limit=(85, 118), p=0.3),
@@ -152,19 +157,27 @@ class _Warps:
             ),
             A.GaussNoise(std_range=(0.004, 0.02), p=0.3),
         ]
-        self._full = A.Compose([*turns, affine, *light])
-        self._turns = A.Compose([*turns, *light])
+        self._chains: dict[Chain, Any] = {
+            "full": A.Compose([*turns, affine, *light]),
+            "upright": A.Compose([*turns, A.Affine(**place), *light]),
+            "turns": A.Compose([*turns, *light]),
+        }
 
-    def draw(
-        self, image: np.ndarray, masks: list[np.ndarray], seed: int, only_turns: bool
-    ) -> _Copy:
+    def draw(self, image: np.ndarray, labels: list[Label], seed: int, chain: Chain) -> _Copy:
         """One draw; all of its randomness comes from `seed`."""
-        chain: Any = self._turns if only_turns else self._full
-        chain.set_random_seed(seed % 2**32)
-        if not masks:
-            return _Copy(chain(image=image)["image"], [])
-        changed = chain(image=image, masks=[mask.astype(np.uint8) * 255 for mask in masks])
-        return _Copy(changed["image"], [mask > 127 for mask in changed["masks"]])
+        change = self._chains[chain]
+        change.set_random_seed(seed % 2**32)
+        if not labels:
+            return _Copy(change(image=image)["image"], [], [])
+        # the box that a person drew, where the mask in it is a guess, is wider than that mask
+        shape = image.shape[:2]
+        areas = [_area(x, shape, x.mask) for x in labels]
+        areas += [_area(x, shape, x.mask if x.mask_kind == "exact" else None) for x in labels]
+        changed = change(image=image, masks=[area.astype(np.uint8) * 255 for area in areas])
+        found = [mask > 127 for mask in changed["masks"]]
+        masks, drawn = found[: len(labels)], found[len(labels) :]
+        boxes = [_box(d | m) if m.any() else None for m, d in zip(masks, drawn, strict=True)]
+        return _Copy(changed["image"], masks, boxes)
 
 
 def _make(job: _Job, pool: Path, reader: ExampleReader, warps: _Warps) -> SyntheticDefect:
@@ -174,8 +187,8 @@ def _make(job: _Job, pool: Path, reader: ExampleReader, warps: _Warps) -> Synthe
     image = np.ascontiguousarray(image[..., 0] if example.grey else image)
     copy = _draw(job, image, labels, warps)
     height, width = copy.image.shape[:2]
-    own = [k for k, label in enumerate(labels) if label.class_name == example.label]
-    boxes = _boxes([copy.masks[k] for k in own])
+    seen = [k for k, box in enumerate(copy.boxes) if box is not None]
+    own = _apart(copy.boxes, [k for k in seen if labels[k].class_name == example.label])
     # where only the box is known, so it stays; without a mask there is nothing to write
     kind = "none" if not own else min((labels[k].mask_kind for k in own), key=_KINDS.index)
     mask_name = None
@@ -184,8 +197,11 @@ def _make(job: _Job, pool: Path, reader: ExampleReader, warps: _Warps) -> Synthe
         mask_name = f"masks/{job.id}.png"
         union = np.any([copy.masks[k] for k in own], axis=0)
         write_png(pool / mask_name, union.astype(np.uint8) * 255)
-    others = [k for k in range(len(labels)) if k not in own and copy.masks[k].any()]
-    carried = tuple(_carry(labels[k], copy.masks[k], f"{job.id}_{k}", pool) for k in others)
+    carried = tuple(
+        _carry(labels[k], copy.masks[k], box, f"{job.id}_{k}", pool)
+        for k in seen
+        if k not in own and (box := copy.boxes[k]) is not None
+    )
     return SyntheticDefect(
         id=job.id,
         class_name=example.label,
@@ -198,7 +214,7 @@ def _make(job: _Job, pool: Path, reader: ExampleReader, warps: _Warps) -> Synthe
         width=width,
         height=height,
         grey=example.grey,
-        boxes_xyxy=boxes,
+        boxes_xyxy=tuple(box for k in own if (box := copy.boxes[k]) is not None),
         mask_kind=kind,
         background_id=example.id,
         mask_source_id=example.id if own else None,
@@ -216,13 +232,13 @@ _KINDS = ("none", "approximate", "exact")
 
 def _draw(job: _Job, image: np.ndarray, labels: list[Label], warps: _Warps) -> _Copy:
     """Draw until the defects are still in the frame."""
-    masks = [_full_mask(label, image.shape[:2]) for label in labels]
-    boxes_only = any(label.mask is None for label in labels)
+    before = [_area(label, image.shape[:2], label.mask) for label in labels]
+    guessed = any(label.mask_kind != "exact" for label in labels)
     for attempt in range(DRAWS):
-        copy = warps.draw(image, masks, job.seed + attempt, boxes_only)
-        if _is_faithful(labels, masks, copy.masks, job.example.label):
+        copy = warps.draw(image, labels, job.seed + attempt, "upright" if guessed else "full")
+        if _is_faithful(labels, before, copy.masks, job.example.label):
             return copy
-    return warps.draw(image, masks, job.seed, only_turns=True)
+    return warps.draw(image, labels, job.seed, "turns")
 
 
 def _is_faithful(
@@ -240,31 +256,32 @@ def _is_faithful(
     return all(share == 0 or share >= LEAST_OF_ANY for share, _ in shares)
 
 
-def _full_mask(label: Label, shape: tuple[int, ...]) -> np.ndarray:
+def _area(label: Label, shape: tuple[int, ...], mask: np.ndarray | None) -> np.ndarray:
+    """A box-sized mask on a whole image; all of the box where there is none."""
     x1, y1, x2, y2 = label.box_xyxy
     full = np.zeros(shape, bool)
-    full[y1:y2, x1:x2] = True if label.mask is None else label.mask
+    full[y1:y2, x1:x2] = True if mask is None else mask
     return full
 
 
-def _boxes(masks: list[np.ndarray]) -> tuple[Box, ...]:
-    """One box for each instance that is still there, around all of its parts.
+def _apart(boxes: Sequence[Box | None], own: Sequence[int]) -> list[int]:
+    """Those of `own` whose boxes don't meet, the larger first: of these one mask holds all, and yet
+    each part of it lies in one box alone."""
+    kept: dict[int, Box] = {}
+    known = {k: box for k in own if (box := boxes[k]) is not None}
+    for k in sorted(known, key=lambda k: -_size(known[k])):
+        if not any(_meet(known[k], other) for other in kept.values()):
+            kept[k] = known[k]
+    return sorted(kept)
 
-    Where instances touch, the part that they share belongs to the one with more pixels in it, so
-    that every part of the union lies in exactly one box.
-    """
-    if not masks:
-        return ()
-    union = np.any(masks, axis=0).astype(np.uint8)
-    count, parts = cv2.connectedComponents(union, connectivity=8)
-    overlap = np.stack([np.bincount(parts[mask], minlength=count) for mask in masks])
-    owner = overlap.argmax(axis=0)
-    boxes = []
-    for k in range(len(masks)):
-        mine = [part for part in range(1, count) if owner[part] == k]
-        if mine:
-            boxes.append(_box(np.isin(parts, mine)))
-    return tuple(boxes)
+
+def _size(box: Box) -> int:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def _meet(a: Box, b: Box) -> bool:
+    """Whether two boxes overlap or touch, if only at a corner."""
+    return a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3]
 
 
 def _box(mask: np.ndarray) -> Box:
@@ -272,9 +289,9 @@ def _box(mask: np.ndarray) -> Box:
     return x, y, x + w, y + h
 
 
-def _carry(label: Label, mask: np.ndarray, stem: str, pool: Path) -> Instance:
-    """An instance of another class, in the copy's own pixels."""
-    x1, y1, x2, y2 = box = _box(mask)
+def _carry(label: Label, mask: np.ndarray, box: Box, stem: str, pool: Path) -> Instance:
+    """An instance beside those of the union's mask, in the copy's own pixels."""
+    x1, y1, x2, y2 = box
     if label.mask is None:
         return Instance(class_name=label.class_name, box_xyxy=box)
     path = Path(f"carried/{stem}.png")
