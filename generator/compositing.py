@@ -39,8 +39,8 @@ class Composite:
         mask: (H, W) bool, what of the planned mask changed: the label. All False where nothing
             did, and in whole-image mode.
         boxes_xyxy: one box for each defect of the mask, as `generator.parts` tells them apart, or
-            around all of them (`Draft.one_box`). What is smaller than a hundredth of the largest
-            is in neither.
+            around all of them (`Draft.one_box`) and as much more as `Draft.beyond_px` says. What is
+            smaller than a hundredth of the largest is in neither.
         scores: see `composite`; empty in whole-image mode.
     """
 
@@ -119,8 +119,16 @@ def composite(draft: Draft, painted: np.ndarray, *, feather_px: int = 3) -> Comp
         "seam": _seam(unstressed, below, wanted),
         "area_px": float(changed.sum()),
     }
-    boxes = (box_of(mask),) if draft.one_box and mask.any() else boxes_of(mask)
+    boxes = (_one_box(mask, draft.beyond_px),) if draft.one_box and mask.any() else boxes_of(mask)
     return Composite(image, mask, boxes, scores)
+
+
+def _one_box(mask: np.ndarray, beyond_px: tuple[float, float, float, float]) -> Box:
+    """The box of a (H, W) bool mask, wider by so much to the left, top, right and bottom."""
+    height, width = mask.shape
+    x1, y1, x2, y2 = box_of(mask)
+    left, top, right, bottom = (round(px) for px in beyond_px)
+    return max(x1 - left, 0), max(y1 - top, 0), min(x2 + right, width), min(y2 + bottom, height)
 
 
 def _blend(

@@ -17,6 +17,7 @@ from generator.planner_settings import PlannerSettings
 from generator.poses import DrawnPose, draw_pose
 from generator.records import (
     PROCEDURAL,
+    Box,
     DefectExample,
     Draft,
     Instance,
@@ -27,7 +28,7 @@ from generator.records import (
 from generator.shapes import RealShape
 from generator.warp import Warped, paste_pixels, warp_mask
 
-PLANNER_VERSION = 12
+PLANNER_VERSION = 13
 """Raised whenever the same request would lead to another draft."""
 
 COVERING_SHARE = 0.12
@@ -37,6 +38,9 @@ no image is clean: beside them it would have to shrink to a size that it never h
 FADE_SHARE = 0.3
 """How far a defect without a known outline fades in from its mask's rim, as a share of the mask's
 largest depth: there its texture goes over into the surface's, where a rim would show."""
+
+NOTHING_BEYOND = (0.0, 0.0, 0.0, 0.0)
+"""What a person's box has beyond a mask that was drawn exactly."""
 
 SEVERITY = 1
 """Names the stream of random numbers that a defect's severity is drawn from."""
@@ -181,7 +185,8 @@ class DraftPlanner:
         carried = self._backgrounds.left(surface, mask, request.class_name)
         if carried is None:
             return None
-        return self._draft(request, model, lender, sources, surface, warped, mask, carried)
+        beyond = _beyond(model, pose.pose.matrix) if lender else NOTHING_BEYOND
+        return self._draft(request, model, lender, sources, surface, warped, mask, carried, beyond)
 
     def _pose(
         self,
@@ -217,6 +222,7 @@ class DraftPlanner:
         warped: Warped,
         mask: np.ndarray,
         carried: tuple[Instance, ...],
+        beyond: tuple[float, float, float, float],
     ) -> Draft:
         image = self._backgrounds.pixels(surface)
         paste = context = None
@@ -249,6 +255,7 @@ class DraftPlanner:
             carried_instances=carried,
             context=context,
             one_box=model.instance.mask_kind != "exact",
+            beyond_px=beyond,
             fade_px=FADE_SHARE * _depth(mask) if lender and _no_outline(model) else 0.0,
             severity=self._severity(request),
         )
@@ -282,6 +289,26 @@ def _no_outline(model: RealShape) -> bool:
     height, width = model.mask.shape
     rounded = rounded_box(width, height)
     return model.instance.mask_kind != "exact" and bool(np.array_equal(model.mask, rounded))
+
+
+def _beyond(model: RealShape, matrix: np.ndarray) -> tuple[float, float, float, float]:
+    """By how much a person's box, turned and scaled as the shape is, exceeds the mask that was
+    guessed in it: left, top, right and bottom, pixels."""
+    if model.instance.mask_kind == "exact":
+        return NOTHING_BEYOND
+    height, width = model.mask.shape
+    outer = _span((0, 0, width, height), matrix)
+    inner = _span(box_of(model.mask), matrix)
+    left, top = inner[0] - outer[0]
+    right, bottom = outer[1] - inner[1]
+    return float(left), float(top), float(right), float(bottom)
+
+
+def _span(box: Box, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Least and largest x and y of a box's corners after a linear map."""
+    x1, y1, x2, y2 = box
+    corners = np.array([(x1, y1), (x2, y1), (x1, y2), (x2, y2)]) @ matrix.T
+    return corners.min(axis=0), corners.max(axis=0)
 
 
 def _depth(mask: np.ndarray) -> float:

@@ -218,6 +218,8 @@ class Draft:
             what the mask leaves of them.
         one_box: the class's defects are known by boxes, each drawn around all parts of one, so
             that the new one gets one box as well, whatever parts its mask has.
+        beyond_px: by how much that box exceeds the mask, as the person's box does where the mask is
+            a guess: left, top, right and bottom, pixels, at least 0.
         fade_px: how far inside the mask's rim what is painted fades in, pixels; above 0 where the
             mask is a plain shape in a box and no outline of anything.
         severity: factor on what is painted, as far as it differs from the background; above 0.
@@ -236,5 +238,6 @@ class Draft:
     carried_instances: tuple[Instance, ...] = ()
     context: np.ndarray | None = None
     one_box: bool = False
+    beyond_px: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     fade_px: float = 0.0
     severity: float = 1.0

@@ -122,7 +122,13 @@ def test_a_class_known_by_boxes_gets_one_box_whatever_parts_changed(pasted):
     whole = composite(dataclasses.replace(draft, one_box=True), painted)
     assert np.array_equal(whole.mask, parts.mask)
     ys, xs = np.nonzero(whole.mask)
-    assert whole.boxes_xyxy == ((xs.min(), ys.min(), xs.max() + 1, ys.max() + 1),)
+    tight = (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1)
+    assert whole.boxes_xyxy == (tight,)
+    height, width = whole.mask.shape
+    beyond = (3.0, 2.0, 4.0, 1e6)
+    wider = composite(dataclasses.replace(draft, one_box=True, beyond_px=beyond), painted)
+    (x1, y1, x2, y2) = tight
+    assert wider.boxes_xyxy == ((max(x1 - 3, 0), max(y1 - 2, 0), min(x2 + 4, width), height),)
 
 
 def test_without_an_outline_a_defect_fades_in_inside_its_mask(paster):

@@ -187,6 +187,34 @@ def test_without_clean_images_whole_photographs_are_painted_on(no_clean):
         assert draft.mask_kind in ("approximate", "exact")
 
 
+def test_a_new_box_is_as_much_wider_than_its_mask_as_the_persons_box(tmp_path, write):
+    rng, examples = np.random.default_rng(7), []
+    for k in range(4):
+        image = rng.normal(120, 4, (160, 220, 3)).clip(0, 255).astype(np.uint8)
+        mask = np.zeros(image.shape[:2], bool)
+        mask[60:90, 80:120] = k < 2
+        image[mask] -= 40
+        examples.append(write(tmp_path, f"i{k}", image, [("pit", mask)] if k < 2 else ()))
+        if k < 2:
+            (exact,) = examples[k].instances
+            wide = np.zeros((40, 60), np.uint8)
+            wide[4:34, 8:48] = 255
+            cv2.imwrite(str(exact.mask_path), wide)
+            guess = {"box_xyxy": (72, 56, 132, 96), "mask_kind": "approximate"}
+            changed = {"instances": (exact.model_copy(update=guess),)}
+            examples[k] = examples[k].model_copy(update=changed)
+    still = {"flip": False, "most_rotation_deg": 0, "elastic": 0, "real_share": 1, "recombine": 0}
+    same_size = PlannerSettings(least_scale=1, most_scale=1, **still)
+    twice = PlannerSettings(least_scale=1, most_scale=2, **still)
+    for k in range(6):
+        draft = DraftPlanner(examples, ("pit",), same_size).plan(request("pit", k))
+        assert draft.one_box and draft.beyond_px == pytest.approx((8, 4, 12, 6))
+        larger = DraftPlanner(examples, ("pit",), twice).plan(request("pit", k))
+        ys, xs = np.nonzero(larger.mask)
+        scale = (xs.max() + 1 - xs.min()) / 40
+        assert larger.beyond_px == pytest.approx(np.array((8, 4, 12, 6)) * scale, rel=0.1)
+
+
 MORE = [(100, 20, 175, 90), (120, 110, 160, 140)]
 SMALL = [(160, 40, 172, 50), (180, 60, 188, 74)]
 
