@@ -8,7 +8,9 @@ manifest line is written only when the files it speaks of are on disk.
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -20,7 +22,7 @@ from generator.checkpoints import DATA, RECIPE, load_weights
 from generator.compositing import COMPOSITE_VERSION
 from generator.config import Recipe, load_yaml
 from generator.errors import CheckpointError, PlacementError, PoolError
-from generator.files import locked, read_lines, sha256_of, write_lines
+from generator.files import locked, read_lines, sha256_of, write_atomic, write_lines
 from generator.images import write_png
 from generator.interface import Painter
 from generator.painting import DiffusionPainter
@@ -199,6 +201,7 @@ def sample_pool(
                     record = _record(
                         made_id, painter, request, drafts[k], finished, judge, feather_px
                     )
+                    record = _with_carried_masks(pool, record)
                     _write_sample(pool, record, finished)
                     held[made_id] = record
                 records.append(held[made_id])
@@ -291,6 +294,20 @@ def _record(
         like=request.like,
         origin=request.origin,
     )
+
+
+def _with_carried_masks(pool: Path, record: SyntheticDefect) -> SyntheticDefect:
+    """The record with copies of the masks of carried defects, so that the pool needs no file that
+    lies elsewhere: a project may be moved, and another one may lie where it was."""
+    kept = []
+    for number, instance in enumerate(record.carried_instances):
+        source = instance.mask_path
+        if source is not None:
+            name = Path(f"carried/{record.id}_{number}.png")
+            write_atomic(pool / name, partial(shutil.copyfile, source), durable=True)
+            instance = instance.model_copy(update={"mask_path": name})
+        kept.append(instance)
+    return record.model_copy(update={"carried_instances": tuple(kept)})
 
 
 def _write_sample(pool: Path, record: SyntheticDefect, finished: Composite) -> None:

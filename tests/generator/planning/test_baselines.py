@@ -8,6 +8,9 @@ import pytest
 from generator.baselines import BASELINES, make_baseline, membrane, perlin
 from generator.compositing import composite
 from generator.errors import ExampleError, RecipeError
+from generator.masks import DraftPlanner
+from generator.planner_settings import PlannerSettings
+from generator.sampling import make_request, read_pool, sample_pool
 
 
 @pytest.mark.parametrize("name", list(BASELINES))
@@ -73,3 +76,30 @@ def test_perlin_noise_is_smooth_and_centred():
     assert noise.shape == (70, 110)
     assert abs(noise.mean()) < 0.1 and 0.1 < noise.std() < 0.5
     assert np.abs(np.diff(noise, axis=0)).max() < 0.25
+
+
+def test_a_pool_holds_the_masks_of_what_its_backgrounds_carried(train, tmp_path):
+    examples = [example for example in train if not example.is_clean]
+    planner = DraftPlanner(examples, ("pit", "crack", "chip"), PlannerSettings(own_share=1))
+    painter = make_baseline("copy-paste")
+    made = sample_pool(
+        painter,
+        planner,
+        [make_request(painter.fingerprint, "pit", k, 0) for k in range(3)],
+        tmp_path / "pool",
+        composite=composite,
+        judge=lambda scores: (),
+        feather_px=3,
+    )
+    assert read_pool(tmp_path / "pool") == made
+    of_id = {example.id: example for example in examples}
+    assert all(record.carried_instances for record in made)
+    for record in made:
+        for kept in record.carried_instances:
+            assert kept.mask_path is not None and not kept.mask_path.is_absolute()
+            source = next(
+                i for i in of_id[record.background_id].instances if i.box_xyxy == kept.box_xyxy
+            )
+            assert (
+                tmp_path / "pool" / kept.mask_path
+            ).read_bytes() == source.mask_path.read_bytes()
