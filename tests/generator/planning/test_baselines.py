@@ -80,7 +80,8 @@ def test_perlin_noise_is_smooth_and_centred():
 
 def test_a_pool_holds_the_masks_of_what_its_backgrounds_carried(train, tmp_path):
     examples = [example for example in train if not example.is_clean]
-    planner = DraftPlanner(examples, ("pit", "crack", "chip"), PlannerSettings(own_share=1))
+    settings = PlannerSettings(own_share=1, real_share=1, recombine=0)
+    planner = DraftPlanner(examples, ("pit", "crack", "chip"), settings)
     painter = make_baseline("copy-paste")
     made = sample_pool(
         painter,

@@ -127,7 +127,7 @@ def test_a_class_known_by_boxes_gets_one_box_whatever_parts_changed(pasted):
     height, width = whole.mask.shape
     beyond = (3.0, 2.0, 4.0, 1e6)
     wider = composite(dataclasses.replace(draft, one_box=True, beyond_px=beyond), painted)
-    (x1, y1, x2, y2) = tight
+    x1, y1, x2, _ = tight
     assert wider.boxes_xyxy == ((max(x1 - 3, 0), max(y1 - 2, 0), min(x2 + 4, width), height),)
 
 
