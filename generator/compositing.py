@@ -87,13 +87,14 @@ def composite(draft: Draft, painted: np.ndarray, *, feather_px: int = 3) -> Comp
             f"the painter returned {painted.dtype} of shape {painted.shape}, "
             f"the draft's crop is uint8 of shape {(y2 - y1, x2 - x1, 3)}"
         )
+    grey = draft.grey if draft.background is None else draft.background.grey
+    if grey:
+        painted = np.repeat(painted.mean(axis=2, keepdims=True).round().astype(np.uint8), 3, axis=2)
     if draft.background is None:
         return Composite(painted.copy(), np.zeros(draft.mask.shape, dtype=bool))
     below = draft.image[y1:y2, x1:x2]
     wanted = draft.mask[y1:y2, x1:x2]
     away = cv2.distanceTransform((~wanted).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    if draft.background.grey:
-        painted = np.repeat(painted.mean(axis=2, keepdims=True).round().astype(np.uint8), 3, axis=2)
     raw = painted.astype(np.float32) - below
     plain = raw - _offset(raw, away > feather_px)
     even = _stressed(plain, wanted, draft.severity)

@@ -275,6 +275,7 @@ class DraftPlanner:
             crop_xyxy=(0, 0, side, side),
             mask_source_id=None,
             mask_kind="none",
+            grey=all(example.grey for example in self.examples),
         )
 
 

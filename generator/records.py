@@ -223,6 +223,7 @@ class Draft:
         fade_px: how far inside the mask's rim what is painted fades in, pixels; above 0 where the
             mask is a plain shape in a box and no outline of anything.
         severity: factor on what is painted, as far as it differs from the background; above 0.
+        grey: in whole-image mode, whether all real images are grey, so that this one has to be.
     """
 
     request: SampleRequest
@@ -241,3 +242,4 @@ class Draft:
     beyond_px: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     fade_px: float = 0.0
     severity: float = 1.0
+    grey: bool = False

@@ -9,7 +9,7 @@ from augmentor.errors import ExportError
 from augmentor.exporters.coco import write_coco
 from augmentor.exporters.collect import SPLITS, Wanted, collect
 from augmentor.exporters.folder import MARKER, check_replaceable, replaced_folder
-from augmentor.exporters.folders import write_folders
+from augmentor.exporters.folders import shows_one_class, write_folders
 from augmentor.exporters.mvtec import TOP_LEVEL as MVTEC
 from augmentor.exporters.mvtec import write_mvtec
 from augmentor.exporters.voc import FOLDERS as VOC_FOLDERS
@@ -20,7 +20,7 @@ from generator.files import read_lines
 from generator.records import DefectExample
 
 __all__ = ["FORMATS", "Format", "PoolSample", "export_dataset", "guessed_masks"]
-__all__ += ["write_training_export"]
+__all__ += ["shows_one_class", "write_training_export"]
 
 Format = Literal["yolo", "yolo-seg", "coco", "voc", "mvtec", "folders"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -101,7 +101,8 @@ def export_dataset(
     """Write the dataset for other tools, with a `manifest.jsonl` of where each image came from.
 
     `yolo` (boxes), `yolo-seg` (polygons, IoU with the mask above 0.98), `coco` (run-length
-    masks, exact), `voc`, `mvtec`, `folders` (one folder a class). Images are copies, so that
+    masks, exact), `voc`, `mvtec`, `folders` (one folder a class, without the samples that show
+    several). Images are copies, so that
     nothing that is done to the export reaches the originals. See `write_training_export` for the
     other arguments and for what is raised.
 

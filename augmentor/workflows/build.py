@@ -336,6 +336,7 @@ def _summary(
         "scored_by": sorted({r.scored_by for p in pools.values() for r in p if r.scored_by}),
         "short": short,
         "uneven": lopsided(mix, records),
+        "unjudged": unjudged(mix),
         "export": str(project.dataset),
         "fiftyone": project.mixed_name,
         "sheet": str(project.dataset / "sheet.png"),
@@ -344,7 +345,7 @@ def _summary(
 
 def remarks(summary: Mapping[str, Any]) -> list[str]:
     """What a build's summary (`build.json`) has to say about the dataset, for people."""
-    return [*summary.get("short", ()), *summary.get("uneven", ())]
+    return [s for key in ("short", "uneven", "unjudged") for s in summary.get(key, ())]
 
 
 def lopsided(mix: Mix, records: Sequence[DefectExample]) -> list[str]:
@@ -361,6 +362,18 @@ def lopsided(mix: Mix, records: Sequence[DefectExample]) -> list[str]:
         "would be even): see what the rules remove of the others with `augment filters report`, "
         "loosen `filters` or raise `mix.attempts` in augment.yaml, or ask for a lower --ratio."
         for one in uneven(mix)
+    ]
+
+
+def unjudged(mix: Mix) -> list[str]:
+    """A sentence where samples are whole images, which no filter looks at."""
+    whole = [s for s in mix.samples if s.mask is None and not s.boxes_xyxy]
+    made = sum(sample.generator != CLASSICAL for sample in whole)
+    if not made:
+        return []
+    return [
+        f"No filter judged {made} of {len(mix.samples)} samples, since labels are image-level and "
+        "say no place; look at them before you trust them: augment review"
     ]
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from augmentor.errors import ProjectError
-from augmentor.exporters import Format, export_dataset
+from augmentor.exporters import Format, export_dataset, shows_one_class
 from augmentor.mixing import check_sources
 from augmentor.records_io import load_records
 from augmentor.workflows.alone import alone
@@ -39,6 +39,13 @@ def export_project(project: Project, layout: Format, to: Path | None, reporter: 
     records = [r for r in known if r.id in ids]
     samples = read_samples(project, chosen)
     check_sources(samples, known)
+    unclear = [sample for sample in samples if not shows_one_class(sample)]
+    if layout == "folders" and unclear:
+        samples = [sample for sample in samples if shows_one_class(sample)]
+        reporter.warn(
+            f"{len(unclear)} synthetic images also show real defects of another class, so that no "
+            "folder is right for them; they are left out"
+        )
     folder = (to or project.export(layout)).resolve()
     reporter.say(f"Writing {len(records)} real and {len(samples)} synthetic images as {layout}")
     export_dataset(

@@ -100,6 +100,7 @@ def test_class_folders_give_whole_images_and_classification_alone(photos, tmp_pa
         "build", "--ratio", "0.5", "--generator", str(recipe), "--project", folder
     )
     assert code == 0, output
+    assert "No filter judged" in output and "since labels are image-level" in output
     train = [line for line in manifest(folder / "dataset") if line["split"] == "train"]
     kinds = Counter(line["kind"] for line in train if line["class"] != "good")
     assert kinds["real"] == kinds["synthetic"] > 0
