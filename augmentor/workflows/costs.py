@@ -14,27 +14,49 @@ from augmentor.workflows.project import Project
 LEDGER = "costs.jsonl"
 _KINDS = ("seconds", "cpu_seconds", "gpu_seconds")
 LEAST_S = 1.0
-"""Shorter ones are not written down: they found their work done."""
+"""What adds up to less is not written down: it found its work done."""
+
+
+class Meter:
+    """Adds up what the parts of a step take, and writes that down whenever it comes to `LEAST_S`:
+    many short parts cost as much as a long one. What is killed leaves no line of its last part.
+
+    Args:
+        project: in whose ledger.
+        step: what is done.
+    """
+
+    def __init__(self, project: Project, step: str) -> None:
+        self._ledger, self._step = project.folder / LEDGER, step
+        self._sums = dict.fromkeys(_KINDS, 0.0)
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Count what the body takes, even where it ends in an error."""
+        started, before = time.monotonic(), _cpu_seconds()
+        try:
+            yield
+        finally:
+            seconds = time.monotonic() - started
+            self._sums["seconds"] += seconds
+            self._sums["cpu_seconds"] += _cpu_seconds() - before
+            # in which this process held a GPU, however busy it was
+            self._sums["gpu_seconds"] += seconds if _holds_gpu() else 0.0
+            if self._sums["seconds"] >= LEAST_S:
+                self._write()
+
+    def _write(self) -> None:
+        line = {"name": self._step, **{kind: round(sum_, 1) for kind, sum_ in self._sums.items()}}
+        self._sums = dict.fromkeys(_KINDS, 0.0)
+        with self._ledger.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line) + "\n")
 
 
 @contextmanager
 def spent(project: Project, step: str) -> Iterator[None]:
     """Write down what the body took, even where it ends in an error; one killed leaves no line."""
-    started, before = time.monotonic(), _cpu_seconds()
-    try:
+    with Meter(project, step).running():
         yield
-    finally:
-        seconds = time.monotonic() - started
-        if seconds >= LEAST_S:
-            line = {
-                "name": step,
-                "seconds": round(seconds, 1),
-                "cpu_seconds": round(_cpu_seconds() - before, 1),
-                # in which this process held a GPU, however busy it was
-                "gpu_seconds": round(seconds, 1) if _holds_gpu() else 0.0,
-            }
-            with (project.folder / LEDGER).open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(line) + "\n")
 
 
 def read_costs(project: Project) -> list[dict[str, Any]]:

@@ -10,9 +10,9 @@ from augmentor.items import PoolSample
 from augmentor.thresholds import BOUNDS, LEAST, Fit, Labelled, fit_thresholds
 from augmentor.workflows.decisions import hand_decisions, logged_decisions
 from augmentor.workflows.generators import training_examples
+from augmentor.workflows.judging import judged_samples
 from augmentor.workflows.project import Project, ProjectConfig, edit_project
 from augmentor.workflows.reporting import Reporter
-from augmentor.workflows.scoring import judged_samples
 from generator.files import write_json
 from generator.quality.sheet import (
     REJECTED_COLOUR,

@@ -18,7 +18,7 @@ from augmentor.mix_plan import lenders
 from augmentor.records_io import load_records
 from augmentor.splits import check_no_leak
 from augmentor.workflows.alone import alone
-from augmentor.workflows.costs import spent
+from augmentor.workflows.costs import Meter, spent
 from augmentor.workflows.project import Project
 from augmentor.workflows.recipes import open_recipe
 from augmentor.workflows.reporting import Reporter
@@ -211,7 +211,7 @@ def pool_of(project: Project, maker: Maker) -> list[SyntheticDefect]:
     pool = project.pool(maker.name)
     if not pool.is_dir():
         return []
-    records = [record for record in read_pool(pool) if _is_current(project, maker, record)]
+    records = [record for record in read_pool(pool) if is_current(project, maker, record)]
     records.sort(key=lambda r: (r.class_name, r.index))
     return _judged(project, maker, records)
 
@@ -224,7 +224,8 @@ def _judged(
     return maker.scorer.judge(project.pool(maker.name), records)
 
 
-def _is_current(project: Project, maker: Maker, record: SyntheticDefect) -> bool:
+def is_current(project: Project, maker: Maker, record: SyntheticDefect) -> bool:
+    """Whether the maker would make this sample again today."""
     if record.origin:  # a person asked for it, so no running number stands for it
         request = request_of(record)
     else:
@@ -240,10 +241,12 @@ def sample(
     maker: Maker,
     requests: Sequence[SampleRequest],
     on_sample: Callable[[SyntheticDefect], None],
+    meter: Meter | None = None,
 ) -> list[SyntheticDefect]:
-    """Make `requests`, except those that the pool holds already; judged by the rules of today."""
+    """Make `requests`, except those that the pool holds already; judged by the rules of today.
+    `meter` adds up what several calls take."""
     keep_freed_memory()
-    with spent(project, f"sample {maker.name}"):
+    with (meter or Meter(project, f"sample {maker.name}")).running():
         made = sample_pool(
             maker.painter,
             maker.planner,
@@ -306,7 +309,7 @@ def fill_pool(
     def decided(records: Sequence[SyntheticDefect]) -> list[SyntheticDefect]:
         return apply_decisions(records, standing, project.config.classes)
 
-    block = maker.painter.batch_size
+    block, meter = maker.painter.batch_size, Meter(project, f"sample {maker.name}")
     held = pool_of(project, maker) if standing else []
     moved = [
         now
@@ -323,7 +326,7 @@ def fill_pool(
                 break
             reporter.progress(task, even, number)
             requests = requests_for(project, maker, class_name, range(start, start + block))
-            made = decided(sample(project, maker, requests, lambda record: None))
+            made = decided(sample(project, maker, requests, lambda record: None, meter))
             good.update(
                 r.lender for r in made if r.verdict == "accepted" and r.class_name == class_name
             )

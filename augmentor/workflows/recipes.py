@@ -1,6 +1,7 @@
 """A project's recipes: found by name, and changed for this project alone."""
 
 import difflib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,8 @@ def adopt_recipe(
                 f"Recipe {recipe.name!r} trains from nothing and takes no weights; leave "
                 "--weights away, or choose another recipe: augment weights list"
             )
-        changes.append(f"backbone.weights={weights.expanduser().resolve()}")
+        # as JSON, since a bare path may mean something else in YAML
+        changes.append(f"backbone.weights={json.dumps(str(weights.expanduser().resolve()))}")
     changed = change_recipe(recipe, changes)
     own = project.own_recipe(changed.name)
     shipped = changed.name in recipe_names() and load_recipe(changed.name) == changed
@@ -102,7 +104,13 @@ def change_recipe(recipe: Recipe, changes: Sequence[str]) -> Recipe:
             place = place.setdefault(section, {}) if isinstance(place, dict) else None
         if not isinstance(place, dict):
             raise RecipeError(f"{key!r} lies in no section of recipe {recipe.name!r}.")
-        place[last] = yaml.safe_load(value)
+        try:
+            place[last] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise RecipeError(
+                f"{value!r} is no value in YAML; write for example training.steps=200, and put a "
+                f"text into quotes: {key}='\"...\"'"
+            ) from None
         # Steps and epochs are two ways to give one length.
         if sections == ["training"] and last in ("steps", "epochs"):
             content["training"]["epochs" if last == "steps" else "steps"] = None

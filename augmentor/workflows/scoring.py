@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
-from augmentor.errors import ProjectError
 from augmentor.filters import apply_rules
-from augmentor.items import PoolSample
 from augmentor.workflows.project import Project
 from augmentor.workflows.reporting import Reporter
 from generator.quality.features import Extractor, open_extractor
@@ -14,7 +12,6 @@ from generator.quality.scoring import BLOCK, Scores, read_scores, scorer_key, wr
 from generator.quality.scoring import Scorer as RealDefects
 from generator.quality.windows import read_sample
 from generator.records import DefectExample, SyntheticDefect
-from generator.sampling import MANIFEST, read_pool
 
 
 class Scorer:
@@ -92,49 +89,3 @@ class Scorer:
         scores = self.scores(pool, records)
         name = self.extractor.name if scores else ""
         return apply_rules(records, self.project.config.filters, scores, name)
-
-
-def judged_samples(
-    project: Project,
-    examples: Sequence[DefectExample],
-    reporter: Reporter,
-    generator: str | None = None,
-) -> list[PoolSample]:
-    """Every sample of the project's pools with its scores, judged by the rules of today.
-
-    What an older checkpoint left in a pool is passed over, and what was made of an image that is
-    not in the train split today.
-
-    Args:
-        project: whose pools are read.
-        examples: the train split.
-        reporter: told when something has to be learnt or measured first.
-        generator: only its pool; None for all.
-
-    Raises:
-        ProjectError: there is no pool, or none of this generator.
-    """
-    folders = {p.parent.name: p.parent for p in sorted(project.pool("").glob(f"*/{MANIFEST}"))}
-    # albumentations' copies of real images are an arm of the evaluation, and no samples
-    folders.pop("classical", None)
-    if generator is not None and generator not in folders:
-        have = f"there are pools of {', '.join(folders)}" if folders else "there is no pool yet"
-        raise ProjectError(
-            f"There is no pool of {generator!r} ({have}); make one: augment sample -n 100 "
-            f"--generator {generator}"
-        )
-    scorer = Scorer(project, examples, reporter)
-    found, train = [], {example.id for example in examples}
-    for name, folder in folders.items():
-        records = read_pool(folder) if generator in (None, name) else []
-        current = [
-            record
-            for record in records
-            if record.fingerprint == records[-1].fingerprint and train.issuperset(record.source_ids)
-        ]
-        found += [PoolSample(folder, record) for record in scorer.judge(folder, current)]
-    if not found:
-        raise ProjectError(
-            "There is no sample to look at yet; make some: augment build --ratio 0.5"
-        )
-    return found

@@ -13,9 +13,9 @@ from augmentor.items import PoolSample
 from augmentor.mix_plan import lenders
 from augmentor.workflows.decisions import logged_decisions
 from augmentor.workflows.generators import training_examples
+from augmentor.workflows.judging import judged_samples
 from augmentor.workflows.project import Project
 from augmentor.workflows.reporting import Reporter
-from augmentor.workflows.scoring import judged_samples
 from generator.quality.sheet import (
     REAL_COLOUR,
     REJECTED_COLOUR,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from augmentor.workflows.costs import LEAST_S, read_costs, spent
+from augmentor.workflows.costs import LEAST_S, Meter, read_costs, spent
 from augmentor.workflows.evaluate import report_extras
 from augmentor.workflows.project import Project, open_project
 
@@ -38,6 +38,16 @@ def test_costs_add_up_and_what_found_its_work_done_leaves_no_line(project: Proje
     assert 2.0 <= trained["seconds"] < 30 and trained["gpu_seconds"] == 0.0
     assert 0 < trained["cpu_seconds"] <= trained["seconds"] + 0.2
     assert sampled["cpu_seconds"] < 0.5 <= sampled["seconds"]  # slept, and failed
+
+
+def test_many_short_parts_cost_as_much_as_a_long_one(project: Project) -> None:
+    meter = Meter(project, "sample copy-paste")
+    for _ in range(12):
+        with meter.running():
+            time.sleep(LEAST_S / 10)
+    (step,) = read_costs(project)
+    assert (step["name"], step["times"]) == ("sample copy-paste", 1)
+    assert LEAST_S <= step["seconds"] < 30
 
 
 def test_a_report_is_told_of_sheet_and_rejections(project: Project) -> None:

@@ -13,9 +13,9 @@ from augmentor.cli.errors import EXIT_PROJECT
 from augmentor.decisions import Decision, append_decisions, now
 from augmentor.workflows import scoring
 from augmentor.workflows.generators import training_examples
+from augmentor.workflows.judging import judged_samples
 from augmentor.workflows.project import open_project
 from augmentor.workflows.reporting import Silent
-from augmentor.workflows.scoring import judged_samples
 
 
 def run(*arguments):
@@ -91,6 +91,14 @@ def test_what_was_made_of_an_image_of_val_or_test_teaches_nothing(sampled, monke
     after = judged_samples(project, rest, Silent(), "copy-paste")
     kept = [s.record.id for s in before if gone not in s.record.source_ids]
     assert [s.record.id for s in after] == kept and len(kept) < len(before)
+
+
+def test_samples_of_earlier_settings_are_not_counted_with_those_of_today(fresh):
+    config = yaml.safe_load((fresh / "augment.yaml").read_text())
+    config["masks"] = {"most_scale": 1.1}
+    (fresh / "augment.yaml").write_text(yaml.safe_dump(config))
+    run("sample", "-n", "5", "--generator", "copy-paste", "--project", fresh)
+    assert report(fresh)["generators"]["copy-paste"] == 5
 
 
 def test_a_rule_that_is_off_removes_nothing(fresh):

@@ -90,11 +90,18 @@ def test_steps_and_epochs_replace_one_another():
         ("training.steps", "is not a change; write for example"),
         ("name.steps=3", "lies in no section"),
         ("training.steps=many", "training.steps"),
+        ("backbone.channels=[32,64", r"is no value in YAML; .* into quotes: backbone.channels="),
     ],
 )
 def test_changes_that_do_not_fit_are_refused(change, said):
     with pytest.raises(RecipeError, match=said):
         change_recipe(load_recipe("compact"), [change])
+
+
+@pytest.mark.parametrize("name", ["sd 1.5 #2", "models: old", "no", "a 'b' \"c\""])
+def test_weights_lie_where_they_were_said_to_lie(project, tmp_path, name):
+    _, recipe = adopt_recipe(project, "sd15-class-lora", weights=tmp_path / name, reporter=Said())
+    assert recipe.backbone.weights == str(tmp_path / name)
 
 
 def test_weights_for_a_recipe_that_takes_none_are_refused(project, tmp_path):
