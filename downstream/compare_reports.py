@@ -6,8 +6,9 @@ from typing import Any
 
 from downstream.names import TITLES
 
-PASSED_OVER = frozenset({"jobs", "device", "arms", "seeds"})
-"""Settings that don't change what is compared, or stand in the tables themselves."""
+PASSED_OVER = frozenset({"jobs", "device", "arms", "seeds", "weights_dir"})
+"""Settings that don't change what is compared, or stand in the tables themselves, or whose effect
+does: what trainings started from."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +112,18 @@ def _differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[An
                 found[name] = both
     if a["seeds"] != b["seeds"]:
         found["seeds"] = (len(a["seeds"]), len(b["seeds"]))
+    for task in [task for task in a["tasks"] if task in b["tasks"]]:
+        starts = (_starts(a, task), _starts(b, task))
+        if starts[0] != starts[1]:
+            found[f"{task} started from"] = starts
     for split in ("val", "test"):
         both = tuple(report["counts"][split]["images"] for report in (a, b))
         if both[0] != both[1]:
             found[f"{split} images"] = (both[0], both[1])
     return found
+
+
+def _starts(report: Mapping[str, Any], task: str) -> str:
+    """What a task's finished trainings started from, as their results say."""
+    known = {run.get("weights") for run in report.get("runs", ()) if run["task"] == task}
+    return ", ".join(sorted(str(each) for each in known if each))

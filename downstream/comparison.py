@@ -10,6 +10,7 @@ from downstream.closure import gap_closure
 from downstream.config import ExperimentConfig
 from downstream.dataset import Export, Split
 from downstream.localisation import localisation_samples
+from downstream.names import is_synthetic
 from downstream.power import power_note
 from downstream.runs import Run, read_predictions
 from downstream.statistics import (
@@ -115,6 +116,30 @@ def differences(measured: Measured, baseline: str | None) -> dict[str, Any]:
             ours, theirs = measured.stacked(arm, seeds), measured.stacked(baseline, seeds)
             found[arm] = _one(measured, ours, theirs, measured.labels(arm), len(seeds))
     return found
+
+
+def correct_over_arms(
+    found: Mapping[str, Mapping[str, Any]], primary: Mapping[str, str], confidence: float
+) -> None:
+    """Holm's correction of what decides, over the synthetic arms of all tasks: each gets `p_holm`,
+    and a verdict that does not outlast it becomes `no evidence`.
+
+    Args:
+        found: by task, what `differences` gave; changed in place.
+        primary: by task, the metric that decides.
+        confidence: of the verdicts.
+    """
+    family = {
+        f"{task} {arm}": gaps[primary[task]]
+        for task, arms in found.items()
+        for arm, gaps in arms.items()
+        if is_synthetic(arm) and primary[task] in gaps
+    }
+    adjusted = holm({name: gap["p"] for name, gap in family.items()})
+    for name, gap in family.items():
+        gap["p_holm"] = adjusted[name]
+        if gap["verdict"] in ("helps", "hurts") and adjusted[name] >= 1 - confidence:
+            gap["verdict"] = "no evidence"
 
 
 def _one(

@@ -10,9 +10,8 @@ from downstream.dataset import Export, Item
 from downstream.files import sha256_of
 from downstream.levelled import levelled
 from downstream.misses import misses
-from downstream.names import COPY_PASTE, FULL
+from downstream.names import COPY_PASTE, FULL, is_synthetic
 from downstream.runs import Run
-from downstream.verdict import is_synthetic
 
 Results = Mapping[str, dict[str, Any]]
 

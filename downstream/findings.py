@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from downstream.names import COPY_PASTE, FULL, TITLES
+from downstream.names import COPY_PASTE, FULL, TITLES, is_synthetic
 from downstream.power import POWER
-from downstream.verdict import is_synthetic, signed
+from downstream.verdict import signed
 
 
 def findings(report: Mapping[str, Any]) -> dict[str, list[str]]:

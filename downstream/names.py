@@ -1,5 +1,7 @@
 """Which metrics a report shows, in which order, and what they are called."""
 
+from downstream.config import BASELINE
+
 METRICS = {
     "detection": ("map50", "map", "f1"),
     "classification": ("macro_f1", "accuracy", "balanced_accuracy"),
@@ -34,3 +36,8 @@ FULL = "full"
 
 COPY_PASTE = "copy-paste"
 """The arm of pasted real defects, which anything generated must beat."""
+
+
+def is_synthetic(arm: str) -> bool:
+    """Whether an arm adds something to real images, by its name; `full` and `real:K` don't."""
+    return arm not in (BASELINE, FULL) and not arm.startswith(f"{BASELINE}:")

@@ -206,9 +206,13 @@ def reference(network: Network, squares: np.ndarray) -> dict[str, np.ndarray]:
 def _suppressed(raw: torch.Tensor) -> np.ndarray:
     from ultralytics.utils.nms import non_max_suppression
 
-    kept = non_max_suppression(raw, FLOOR, NMS_IOU, multi_label=True, max_det=MOST_DETECTIONS)
-    rows = np.zeros((len(kept), MOST_DETECTIONS, 6), dtype=np.float32)
-    for image, found in zip(rows, kept, strict=True):
+    rows = np.zeros((len(raw), MOST_DETECTIONS, 6), dtype=np.float32)
+    for number, image in enumerate(rows):
+        # one by one: after some seconds it leaves what is left of a batch without a box
+        one = raw[number : number + 1]
+        (found,) = non_max_suppression(
+            one, FLOOR, NMS_IOU, multi_label=True, max_det=MOST_DETECTIONS
+        )
         image[: len(found)] = found[:, :6].numpy()
     return rows
 

@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from downstream.matching import RECALLS
+from downstream.names import is_synthetic
 from downstream.plots import WIDTH_IN, new_figure, style, to_svg
-from downstream.verdict import is_synthetic
 
 
 def ratio_of(counts: Mapping[str, Any]) -> float:

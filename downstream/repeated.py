@@ -100,8 +100,11 @@ def student(gaps: Sequence[float], shared: float, confidence: float = 0.95) -> G
     each = tuple(float(gap) for gap in gaps)
     if n < 2:
         return Gap(mean, -math.inf, math.inf, -math.inf, math.inf, 1.0, each)
-    if np.ptp(each) <= 1e-12:  # without any spread there is nothing to be unsure of
-        return Gap(mean, mean, mean, mean, mean, float(mean == 0), each)
+    if np.ptp(each) <= 1e-12:
+        # a metric of few defects takes few values: that they agree says no more than their signs
+        if abs(mean) <= 1e-12:
+            return Gap(mean, mean, mean, mean, mean, 1.0, each)
+        return Gap(mean, -math.inf, math.inf, -math.inf, math.inf, 2.0 ** (1 - n), each)
     found = stats.ttest_1samp(each, 0.0)
     half = float(found.confidence_interval(confidence).high) - mean
     wide = half * math.sqrt(1 + n * shared)

@@ -25,10 +25,10 @@ from dataclasses import asdict
 from typing import Any
 
 from downstream.config import PRIMARY
-from downstream.names import COPY_PASTE, FULL, METRICS, PER_CLASS, TITLES
+from downstream.names import COPY_PASTE, FULL, METRICS, PER_CLASS, TITLES, is_synthetic
 from downstream.repeated import LEAST_SPLITS, SIDES, Gap, Pair, Rows, pairs, rows_of, share_of_gap
 from downstream.statistics import holm
-from downstream.verdict import got_worse, in_short, is_synthetic, learned, signed
+from downstream.verdict import got_worse, in_short, learned, signed
 
 SCHEMA = 1
 

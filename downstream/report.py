@@ -23,7 +23,8 @@
     weights that val would have chosen
 - `differences`: by task, then arm other than the baseline, then metric: `difference`, `low`,
   `high`, `p`, `verdict` (`helps`, `hurts`, `no evidence`, or `no verdict` below 3 seeds); under
-  `per_class` the same and `p_holm`, corrected across classes
+  `per_class` the same and `p_holm`, corrected across classes. The primary metric of a synthetic
+  arm has `p_holm`, too, corrected across the synthetic arms of all tasks
 - `differences_to`: the same by baseline: `real`, and `copy-paste` where there is that arm
 - `closure`: by task, then arm: `value`, `low`, `high` of (arm - real) / (full - real) in the
   primary metric, or null and a `reason`
@@ -58,11 +59,12 @@ from typing import Any
 
 import numpy as np
 
+from downstream.comparison import correct_over_arms
 from downstream.config import BASELINE, PRIMARY, ExperimentConfig, Task
-from downstream.dataset import Export
+from downstream.dataset import GOOD, Export
 from downstream.evidence import costs, evidence, gpu_seconds, hashes
 from downstream.findings import findings
-from downstream.names import METRICS, PER_CLASS
+from downstream.names import METRICS, PER_CLASS, is_synthetic
 from downstream.page import render_html
 from downstream.report_file import SCHEMA
 from downstream.runs import Run, versions
@@ -120,10 +122,13 @@ def build_report(
             for name, (low, high) in own.items():
                 summary[task][arm]["metrics"][name] |= {"low": low, "high": high}
     bases = list(dict.fromkeys(base for each in told.values() for base in each["differences_to"]))
-    differences_to = {
+    differences_to: dict[str, dict[str, Any]] = {
         base: {task: told[task]["differences_to"].get(base, {}) for task in config.tasks}
         for base in bases
     }
+    primary: dict[str, str] = {task: PRIMARY[task] for task in config.tasks}
+    for found in differences_to.values():
+        correct_over_arms(found, primary, config.confidence)
     report = {
         "schema": SCHEMA,
         "name": export.name,
@@ -133,7 +138,7 @@ def build_report(
         "arms": arms,
         "baseline": baseline,
         "seeds": list(config.seeds),
-        "primary": {task: PRIMARY[task] for task in config.tasks},
+        "primary": primary,
         "counts": {
             "train": {arm: export.counts(export.items("train", arm)) for arm in arms},
             "val": export.counts(export.items("val")),
@@ -242,13 +247,14 @@ def _notes(
             f"{seeds} seeds: the intervals are wide, since so few trainings hardly show how much "
             "one differs from the next; five or more seeds narrow them."
         )
-    # a bootstrap's p is 2 / (B + 1) at least, and Holm multiplies the least by the classes
-    least = math.ceil(2 * (len(export.classes) + 1) / (1 - config.confidence))
+    # a bootstrap's p is 2 / (B + 1) at least, and Holm multiplies the least by how many there are
+    decide = len(config.tasks) * sum(is_synthetic(arm) for arm in config.arms or export.arms)
+    most = max(len(export.classes), decide)
+    least = math.ceil(2 * (most + 1) / (1 - config.confidence))
     if config.bootstrap_samples < least:
         notes.append(
-            f"{config.bootstrap_samples} resamples are too few to call a class of "
-            f"{len(export.classes)} better or worse, however large the difference; set "
-            f"bootstrap_samples to {least}."
+            f"{config.bootstrap_samples} resamples are too few to call one of {most} classes or "
+            f"arms better or worse, however large the difference; set bootstrap_samples to {least}."
         )
     for task in config.tasks:
         own = [results[run.key] for run in done if run.task == task]
@@ -271,7 +277,8 @@ def _notes(
             "is claimed." + _last_word(config, "detection")
         )
     if "classification" in config.tasks:
-        adjusted = config.with_good and config.classification_adjust
+        val = {item.class_name == GOOD for item in export.items("val")}
+        adjusted = config.with_good and config.classification_adjust and len(val) == 2
         unsaid = sum(not item.has_one_label for item in export.items("train"))
         notes.append(
             f"Classifiers took {config.classification_steps} class-balanced steps of "

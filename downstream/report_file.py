@@ -11,6 +11,9 @@ SCHEMA = 2
 """Of report.json; report.py says what it holds. Schema 1 knew one baseline and no intervals of the
 noise of the training."""
 
+SPLITS_REPORT, SPLITS_PAGE = "splits.json", "splits.html"
+"""What repeated splits come to, beside report.json and report.html of one."""
+
 _KINDS: dict[str, type] = {
     **dict.fromkeys(("name", "verdict"), str),
     **dict.fromkeys(("tasks", "arms", "seeds", "runs"), list),
@@ -38,6 +41,11 @@ def read_report(path: Path) -> dict[str, Any]:
         raise DownstreamError(
             f"{path} can't be read as a report: {fault}; write one: augment evaluate"
         ) from None
+    if isinstance(report, dict) and "splits" in report:
+        raise DownstreamError(
+            f"{path} is of repeated splits, and reports of one split are compared; take those of "
+            f"its splits, each in a folder of {path.parent / 'splits'}"
+        )
     schema = report.get("schema") if isinstance(report, dict) else None
     if schema == SCHEMA:
         faulty = [name for name, kind in _KINDS.items() if not isinstance(report.get(name), kind)]

@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from downstream.config import BASELINE
-from downstream.names import FULL, TITLES
+from downstream.names import FULL, TITLES, is_synthetic
 from downstream.statistics import LEAST_SEEDS
 
 LEARNED_MAP50 = 0.02
@@ -13,6 +12,9 @@ LEARNED_MAP50 = 0.02
 LEARNED_PIXEL_AP = 0.05
 """A localiser whose pixel AP is not above chance, which is the share of defect pixels on test, by
 this share of what is left to 1 has not learned to localise."""
+
+
+ALL_HOLD_ZERO = "every interval holds zero"
 
 
 def verdict_sentence(report: Mapping[str, Any]) -> str:
@@ -33,11 +35,14 @@ def verdict_sentence(report: Mapping[str, Any]) -> str:
         by_verdict: dict[str, list[str]] = {
             name: [] for name in ("helps", "hurts", "no evidence", "no verdict")
         }
+        sure = False
         for arm in report["arms"]:
             if metric in gaps.get(arm, {}) and is_synthetic(arm):
                 gap = gaps[arm][metric]
+                sure = sure or (gap["low"] is not None and (gap["low"] > 0 or gap["high"] < 0))
                 by_verdict[gap["verdict"]].append(f"{arm} {signed(gap)}")
-        sentences += _task_sentences(task, TITLES[metric], report["baseline"], by_verdict)
+        why = "none is sure once corrected for how many there are" if sure else ALL_HOLD_ZERO
+        sentences += _task_sentences(task, TITLES[metric], report["baseline"], by_verdict, why)
         worse = [
             f"{label} ({arm})"
             for arm, each in gaps.items()
@@ -103,11 +108,6 @@ def got_worse(task: str, gaps: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def is_synthetic(arm: str) -> bool:
-    """Whether an arm adds something to real images, by its name; `full` and `real:K` don't."""
-    return arm not in (BASELINE, FULL) and not arm.startswith(f"{BASELINE}:")
-
-
 def _rising(report: Mapping[str, Any], task: str) -> list[str]:
     """A warning where more steps would still lift an arm: short trainings flatter many images."""
     found = report["levelled"].get(task, {})
@@ -135,7 +135,7 @@ def _lower(gaps: Mapping[str, Any], metric: str) -> list[str]:
 
 
 def _task_sentences(
-    task: str, title: str, baseline: str, by_verdict: Mapping[str, Sequence[str]]
+    task: str, title: str, baseline: str, by_verdict: Mapping[str, Sequence[str]], why: str
 ) -> list[str]:
     sentences = []
     for name, verb in (("helps", "is helped by"), ("hurts", "is hurt by")):
@@ -154,15 +154,15 @@ def _task_sentences(
     elif open_ones:
         sentences.append(
             f"No arm helps {task}, as far as this can tell: {open_ones} ({title} against "
-            f"{baseline}; every interval holds zero)."
+            f"{baseline}; {why})."
         )
     return sentences
 
 
 def learned(report: Mapping[str, Any], task: str) -> bool:
     """Whether any arm is better than a detector that knows nothing: `LEARNED_MAP50` at least, a
-    balanced accuracy above chance by a tenth of what is left, or a pixel AP above chance (the
-    share of defect pixels) by `LEARNED_PIXEL_AP` of what is left."""
+    balanced accuracy above chance (of the classes that are on test) by a tenth of what is left, or
+    a pixel AP above chance (the share of defect pixels) by `LEARNED_PIXEL_AP` of what is left."""
     arms = report["results"][task].values()
     if task == "detection":
         return any(arm["metrics"]["map50"]["mean"] >= LEARNED_MAP50 for arm in arms)
@@ -170,7 +170,7 @@ def learned(report: Mapping[str, Any], task: str) -> bool:
         chance = max(arm["defect_share"] for arm in arms)
         floor = chance + LEARNED_PIXEL_AP * (1 - chance)
         return any(arm["metrics"]["pixel_ap"]["mean"] >= floor for arm in arms)
-    chance = 1 / max(len(arm["labels"]) for arm in arms)
+    chance = 1 / max(sum(any(row) for row in arm["confusion_matrix"]) for arm in arms)
     floor = chance + 0.1 * (1 - chance)
     return any(arm["metrics"]["balanced_accuracy"]["mean"] >= floor for arm in arms)
 

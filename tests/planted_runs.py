@@ -94,7 +94,7 @@ def planted_report(
     """Write report.json and report.html of planted detectors and classifiers; see `plant_runs`."""
     tasks: tuple[Task, ...] = ("detection", "classification")
     config = ExperimentConfig(
-        **{"bootstrap_samples": 100, "device": "cpu", **settings},
+        **{"bootstrap_samples": 300, "device": "cpu", **settings},
         tasks=tasks, arms=tuple(skill), seeds=tuple(seeds),
     )  # fmt: skip
     runs: list[Run] = []

@@ -275,7 +275,7 @@ class _Resolver:
     @cached_property
     def _built(self) -> Arm:
         """The built dataset as it is, with the classes that its labels have."""
-        lines = built_lines(self.project)
+        lines = built_lines(self.project, self.records)
         chosen = [
             (line["generator"], line["id"], line["class"])
             for line in lines

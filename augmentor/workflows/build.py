@@ -72,11 +72,16 @@ def built_summary(project: Project) -> dict[str, Any]:
     return dict(read_json(project.dataset / STAMP).get("summary") or {})
 
 
-def built_lines(project: Project) -> list[dict[str, Any]]:
+def built_lines(project: Project, records: Sequence[DefectExample]) -> list[dict[str, Any]]:
     """The lines of the built dataset's manifest.
 
+    Args:
+        project: whose.
+        records: all real images that the project has now.
+
     Raises:
-        ProjectError: nothing is built, or the manifest is not the one that was written.
+        ProjectError: nothing is built, or of other images, labels or sides than those of now; or
+            the manifest is not the one that was written.
     """
     stamp = read_json(project.dataset / STAMP)
     if not stamp:
@@ -85,6 +90,11 @@ def built_lines(project: Project) -> list[dict[str, Any]]:
     if stamp.get("manifest") != _hash(path):
         raise ProjectError(
             f"{path} is missing, damaged or of an earlier version; build it anew: augment build"
+        )
+    if stamp.get("records") != content_key(records):
+        raise ProjectError(
+            "The photographs, their labels or sides have changed since the mixed dataset was "
+            "built; build it anew, with the options of then: augment build"
         )
     return read_lines(path)
 

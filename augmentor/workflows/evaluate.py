@@ -23,7 +23,7 @@ from augmentor.workflows.costs import read_costs, spent
 from augmentor.workflows.project import Project
 from augmentor.workflows.protocols import SETTINGS, protocol_notes, protocol_of
 from augmentor.workflows.reporting import Reporter
-from downstream.config import ExperimentConfig
+from downstream.config import STARTS, ExperimentConfig
 from downstream.experiment import run_experiment
 from downstream.report import format_table
 from generator.config import parse
@@ -114,7 +114,24 @@ def evaluation_config(
     if steps is not None:
         update |= {name: steps for name in ExperimentConfig.model_fields if name.endswith("_steps")}
     settings = {**base.model_dump(), **SETTINGS[protocol], **own, **update}
+    settings = _in_project(settings, project.folder)
     return parse(settings, ExperimentConfig, "evaluate", UsageError)
+
+
+def _in_project(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The settings with what lies in the project's folder named from anywhere: whoever types
+    `--project`, or stands in a folder below, means the same weights."""
+    found = dict(settings)
+    for name, _ in STARTS.values():
+        value = str(settings[name])
+        if len(Path(value).parts) > 1 and (folder / value).exists():
+            found[name] = str((folder / value).absolute())
+    given, weights = settings["weights_dir"], f"{Path(str(settings['detector'])).stem}.pt"
+    places = [folder / given] if given is not None else []
+    named = next((p for p in (*places, folder) if (p / weights).is_file()), None)
+    if named or places:
+        found["weights_dir"] = (named or places[0]).absolute()
+    return found
 
 
 def report_extras(project: Project) -> dict[str, Any]:

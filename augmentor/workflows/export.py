@@ -2,16 +2,14 @@
 
 from pathlib import Path
 
-from augmentor.errors import ProjectError
 from augmentor.exporters import Format, export_dataset, shows_one_class
 from augmentor.mixing import check_sources
 from augmentor.records_io import load_records
 from augmentor.workflows.alone import alone
-from augmentor.workflows.build import STAMP, built_lines, content_key, pool_samples
+from augmentor.workflows.build import built_lines, pool_samples
 from augmentor.workflows.generators import read_samples
 from augmentor.workflows.project import Project
 from augmentor.workflows.reporting import Reporter
-from downstream.files import read_json
 
 
 @alone("export")
@@ -23,13 +21,8 @@ def export_project(project: Project, layout: Format, to: Path | None, reporter: 
             what was built is damaged.
         LeakError: a sample's sources touch val, test or reserve.
     """
-    lines = built_lines(project)
     known = load_records(project.data)
-    if read_json(project.dataset / STAMP).get("records") != content_key(known):
-        raise ProjectError(
-            "The photographs, their labels or sides have changed since the mixed dataset was "
-            "built; build it anew, with the options of then: augment build"
-        )
+    lines = built_lines(project, known)
     ids = {line["id"] for line in lines}
     chosen = [
         (line["generator"], line["id"], line["class"])

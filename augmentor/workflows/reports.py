@@ -11,7 +11,7 @@ from augmentor.errors import ProjectError
 from augmentor.workflows.project import Project
 from downstream.compare_reports import Compared, compare_reports, title
 from downstream.errors import DownstreamError
-from downstream.report_file import read_report
+from downstream.report_file import SPLITS_PAGE, read_report
 from downstream.verdict import signed
 
 __all__ = ["Opened", "compare_written", "gain_text", "open_report", "title"]
@@ -26,14 +26,17 @@ class Opened:
 
 
 def open_report(project: Project) -> Opened:
-    """Show the project's report.html in the browser, where there is a screen for one.
+    """Show the project's report.html in the browser, or splits.html where that was written last; a
+    browser is only told where there is a screen for one.
 
     Raises:
         ProjectError: nothing was evaluated yet.
     """
-    path = project.evaluation / "report.html"
-    if not path.is_file():
+    pages = [project.evaluation / name for name in ("report.html", SPLITS_PAGE)]
+    written = [page for page in pages if page.is_file()]
+    if not written:
         raise ProjectError(f"There is no report in {project.evaluation} yet: augment evaluate")
+    path = max(written, key=lambda page: page.stat().st_mtime_ns)
     return Opened(path, has_screen() and webbrowser.open(path.as_uri()))
 
 

@@ -21,12 +21,11 @@ from downstream.config import ExperimentConfig
 from downstream.errors import EmptySideError, RunError
 from downstream.repeated_page import format_splits, render_splits
 from downstream.repeated_report import summarise
+from downstream.report_file import SPLITS_PAGE, SPLITS_REPORT
 from generator.errors import ExampleError, PlacementError, SamplingError, TrainingError
 from generator.files import write_json
 
 FOLDER = "splits"
-REPORT, PAGE = "splits.json", "splits.html"
-"""In the folder of the evaluation, beside the one split's report.json and report.html."""
 
 OF_ONE_SPLIT = (
     *(RunError, SplitError, EmptySideError),
@@ -106,7 +105,7 @@ def evaluate_splits(
             within.warn(f"left out, since {fault}")
     if not reports:
         raise RunError(f"No split could be evaluated; the first says: {failed[split.seed + 1]}")
-    data, page = project.evaluation / REPORT, project.evaluation / PAGE
+    data, page = project.evaluation / SPLITS_REPORT, project.evaluation / SPLITS_PAGE
     report = summarise(project.config.name, reports, failed)
     write_json(data, report)
     render_splits(report, page)

@@ -28,7 +28,8 @@ def best_shift(
 
     Args:
         rows: predictions, as in `Outcome`.
-        classes: in the order of the network's outputs; without `good` there is nothing to choose.
+        classes: in the order of the network's outputs. Without `good` there is nothing to choose,
+            nor where `rows` are all good or all not, which any line tells apart.
         tried: the constants.
 
     Returns:
@@ -36,7 +37,8 @@ def best_shift(
     """
     targets = [row["target"] for row in rows]
     shares = np.array([row["probabilities"] for row in rows])
-    shifts = sorted(tried, key=abs) if GOOD in classes else [0.0]
+    sides = {classes[target] == GOOD for target in targets}
+    shifts = sorted(tried, key=abs) if len(sides) == 2 else [0.0]
     found = []
     for shift in shifts:
         weights = np.where(np.array(classes) == GOOD, np.exp(shift), 1.0)

@@ -65,7 +65,7 @@ def resolve_start(name: str, pretrained: bool, weights_dir: Path | None) -> Star
     """Where the detector called `name` starts.
 
     A file is taken as it is, and of a folder with an earlier training its weights; a name is looked
-    for as `<name>.pt` in `weights_dir` and in the current folder, else built from ultralytics' own
+    for as `<name>.pt` in the current folder and in `weights_dir`, else built from ultralytics' own
     `<name>.yaml` with random weights.
 
     Raises:

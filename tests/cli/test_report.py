@@ -1,6 +1,7 @@
 """augment report: where the page is, and two evaluations side by side."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,14 @@ def test_open_prints_the_page_where_there_is_no_screen(
         monkeypatch.delenv(name, raising=False)
     code, output = augment("report", "open", "--project", project)
     assert code == 0 and str(page) in output and "No browser" in output
+    (page.parent / "splits.html").write_text("<!DOCTYPE html>")
+    os.utime(page, (0, 0))
+    code, output = augment("report", "open", "--project", project)
+    assert code == 0 and "splits.html" in output
+    splits = page.parent / "splits.json"
+    splits.write_text('{"schema": 1, "splits": [1, 2]}')
+    code, output = augment("report", "compare", splits, splits)
+    assert code != 0 and "reports of one split are compared" in " ".join(output.split())
 
 
 def test_open_tells_the_browser_where_there_is_a_screen(

@@ -40,6 +40,13 @@ def test_of_equals_the_nearest_to_none_is_taken() -> None:
     assert best_shift(rows(np.array([[0.9, 0.1, 0.0]]), [0]), CLASSES)[0] == 0.0
 
 
+def test_where_val_shows_one_side_alone_nothing_is_moved() -> None:
+    sure = np.array([[0.1, 0.3, 0.6], [0.2, 0.2, 0.6], [0.05, 0.05, 0.9]])
+    assert best_shift(rows(sure, [0, 1, 0]), CLASSES)[0] == 0.0
+    assert best_shift(rows(sure[:, ::-1], [2, 2, 2]), CLASSES)[0] == 0.0
+    assert best_shift(rows(sure, [0, 1, 2]), CLASSES)[0] < 0
+
+
 def test_without_good_nothing_is_moved() -> None:
     shares = np.array([[0.4, 0.6], [0.3, 0.7]])
     assert best_shift(rows(shares, [0, 1]), CLASSES[:2])[0] == 0.0

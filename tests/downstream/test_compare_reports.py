@@ -46,6 +46,19 @@ def test_arms_gains_and_shots_stand_side_by_side() -> None:
     assert found.shots_differ and found.same_test and found.settings == {}
 
 
+def test_what_trainings_started_from_is_compared_and_not_where_it_was_looked_for() -> None:
+    runs = [
+        {"task": "detection", "weights": name} for name in ("yolo11n.yaml, random weights", None)
+    ]
+    a = report({"real": 0.3}, weights_dir="/a") | {"runs": runs}
+    b = report({"real": 0.6}, weights_dir="/b") | {
+        "runs": [{"task": "detection", "weights": "/w/yolo11n.pt"}]
+    }
+    assert compare_reports(a, b).settings == {
+        "detection started from": ("yolo11n.yaml, random weights", "/w/yolo11n.pt")
+    }
+
+
 @pytest.mark.parametrize("changed", ["settings", "versions", "seeds", "test"])
 def test_what_differs_is_named(changed: str) -> None:
     a = report({"real": 0.2})

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from planted_runs import plant_runs
 
-from downstream.comparison import compare
+from downstream.comparison import compare, correct_over_arms
 from downstream.config import ExperimentConfig
 from downstream.dataset import read_export
 
@@ -47,3 +48,30 @@ def test_any_arm_can_be_the_baseline(make_export: Callable[..., Path], tmp_path:
     assert to_mixed["real"]["accuracy"]["verdict"] == "hurts"
     assert compare(export, CONFIG, "classification", runs, results, "full") == {}
     assert compare(export, CONFIG, "classification", runs, results, None) == {}
+
+
+def test_what_decides_is_corrected_over_the_synthetic_arms_of_all_tasks() -> None:
+    def gap(p: float) -> dict[str, Any]:
+        return {"difference": 0.1, "low": 0.01, "high": 0.19, "p": p, "verdict": "helps"}
+
+    found = {
+        "detection": {
+            "mixed": {"map50": gap(0.03), "map": gap(0.03)},
+            "full": {"map50": gap(0.03)},
+        },
+        "classification": {"mixed": {"macro_f1": gap(0.001)}, "a@0.5": {"macro_f1": gap(0.04)}},
+    }
+    correct_over_arms(found, {"detection": "map50", "classification": "macro_f1"}, 0.95)
+    told = {
+        (task, arm, name): (each["verdict"], each.get("p_holm"))
+        for task, arms in found.items()
+        for arm, gaps in arms.items()
+        for name, each in gaps.items()
+    }
+    assert told == {
+        ("detection", "mixed", "map50"): ("no evidence", pytest.approx(0.06)),
+        ("detection", "mixed", "map"): ("helps", None),
+        ("detection", "full", "map50"): ("helps", None),
+        ("classification", "mixed", "macro_f1"): ("helps", pytest.approx(0.003)),
+        ("classification", "a@0.5", "macro_f1"): ("no evidence", pytest.approx(0.06)),
+    }

@@ -1,5 +1,6 @@
 """Trainings of a few steps: equal in every arm, and the same when repeated."""
 
+import itertools
 import json
 import random
 import shutil
@@ -18,6 +19,7 @@ from downstream.detectors import by_step, resnet, yolo
 from downstream.detectors.batches import real_part
 from downstream.detectors.outcome import Outcome, rate_at
 from downstream.errors import ExportError
+from downstream.onnx_check import _suppressed
 
 DetectionTrainer = yolo.DetectionTrainer  # imported there, after what keeps it offline
 
@@ -446,3 +448,24 @@ def test_batch_statistics_are_the_models_own(
     ours, kept = seen
     assert torch.nn.functional.cosine_similarity(ours, kept, dim=0) > 0.98
     assert kept.norm() / ours.norm() == pytest.approx(1, abs=0.2)
+
+
+def test_a_busy_machine_does_not_decide_what_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past its limit of seconds ultralytics leaves the rest of a batch without a box."""
+    from ultralytics.utils import nms
+
+    moments = itertools.count(0, 100)
+    monkeypatch.setattr(nms.time, "time", lambda: float(next(moments)))
+    raw = torch.tensor(
+        [[[20.0, 60.0], [20.0, 60.0], [9.0, 9.0], [9.0, 9.0], [0.9, 0.8], [0.1, 0.1]]]
+    )
+    batch = raw.repeat(4, 1, 1)
+    assert sum(len(found) for found in nms.non_max_suppression(batch, 0.5)) == 2
+
+    class Validator:
+        def postprocess(self, preds: torch.Tensor) -> list[dict[str, torch.Tensor]]:
+            return [{"bboxes": each[:, :4]} for each in nms.non_max_suppression(preds, 0.5)]
+
+    found = list(by_step._suppressed(Validator(), (batch, None)))
+    assert [len(each["bboxes"]) for each in found] == [2, 2, 2, 2]
+    assert [(rows[:, 4] > 0.5).sum() for rows in _suppressed(batch)] == [2, 2, 2, 2]

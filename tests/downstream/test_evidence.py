@@ -17,8 +17,9 @@ from downstream.experiment import read_report
 from downstream.findings import findings
 from downstream.levelled import levelled
 from downstream.misses import misses
+from downstream.names import is_synthetic
 from downstream.runs import Run, read_predictions
-from downstream.verdict import headline, is_synthetic, verdict_sentence
+from downstream.verdict import headline, verdict_sentence
 
 ARMS = {"real": 0, "copy-paste": 8, "mixed": 8, "mixed@0.8": 24, "full": 0}
 SKILL = {"real": 0.35, "copy-paste": 0.5, "mixed": 0.75, "mixed@0.8": 0.85, "full": 0.9}

@@ -30,6 +30,7 @@ def report(
         }
         | {
             "labels": list(CLASSES),
+            "confusion_matrix": [[30, 20], [20, 30]],
             "per_class": dict(zip(CLASSES, per_class.get(arm, (value, value)), strict=True)),
         }
         for arm, value in values.items()
@@ -69,6 +70,15 @@ def planted(
 def noise(n: int, size: float, seed: int = 0) -> np.ndarray:
     drawn = np.random.default_rng(seed).normal(0, size, n)
     return drawn - drawn.mean()
+
+
+def test_differences_that_agree_say_no_more_than_their_signs():
+    """A class with two defects on test has an AP50 of few values; three alike are nothing rare."""
+    for gaps, p in (([0.5] * 3, 0.25), ([-0.5] * 8, 2**-7), ([0.0] * 3, 1.0)):
+        found = student(gaps, SHARED)
+        assert found.p == p and found.difference == gaps[0]
+        assert (found.low <= 0 <= found.high) and found.new_low <= found.low
+    assert student([0.5] * 3, SHARED).verdict(0.25, 0.95) == "no evidence"
 
 
 def test_intervals_are_those_of_student_and_of_nadeau_and_bengio():
@@ -197,7 +207,7 @@ def test_what_was_not_learned_or_still_rose_is_said_so():
     none = {split: report(low, {}) for split in (1, 2, 3)}
     found = summarise("tiles", none, {})
     assert found["headline"] == "Over 3 splits, classification was not learned by any arm."
-    assert "mixed: macro F1 +0.040 [+0.040, +0.040] against real, no verdict." in found["verdict"]
+    assert "mixed: macro F1 +0.040 against real, no verdict." in found["verdict"]
     assert "helps" not in json.dumps(found["differences"])
 
 

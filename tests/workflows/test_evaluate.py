@@ -161,6 +161,39 @@ def test_a_protocol_sets_what_nobody_says_otherwise(evaluated, imported):
     assert all(getattr(own, key) == value for key, value in SETTINGS["anomalydiffusion"].items())
 
 
+def test_weights_in_the_project_are_meant_from_anywhere(evaluated, tmp_path, monkeypatch):
+    folder = tmp_path / "project"
+    (folder / "evaluation/runs/a").mkdir(parents=True)
+    (folder / "weights").mkdir()
+    content = yaml.safe_load((evaluated / "augment.yaml").read_text())
+    content["evaluate"] = {"detector": "yolo11n", "localiser": "evaluation/runs/a"}
+    (folder / "augment.yaml").write_text(yaml.safe_dump(content))
+    monkeypatch.chdir(tmp_path)
+    assert evaluation_config(open_project(folder), {}).weights_dir is None
+    (folder / "yolo11n.pt").write_bytes(b"")
+    for given in ({}, {"weights_dir": "weights"}):
+        found = evaluation_config(open_project(folder), given)
+        assert found.weights_dir == folder
+        assert found.localiser == str(folder / "evaluation/runs/a")
+        assert (found.detector, found.classifier) == ("yolo11n", "resnet18")
+    (folder / "weights/yolo11n.pt").write_bytes(b"")
+    found = evaluation_config(open_project(folder), {"weights_dir": "weights"})
+    assert found.weights_dir == folder / "weights"
+
+
+def test_nothing_is_compared_with_a_mix_of_other_photographs(evaluated, tmp_path):
+    folder = shutil.copytree(evaluated, tmp_path / "project")
+    records = folder / "data" / "records.jsonl"
+    lines = [json.loads(line) for line in records.read_text().splitlines()]
+    gone = next(line for line in lines if line["split"] == "train" and line["label"] == "good")
+    kept = [json.dumps(line) for line in lines if line is not gone]
+    records.write_text("\n".join(kept) + "\n")
+    for arms in ("real,mixed", "synthetic"):
+        code, output = augment("evaluate", "--arms", arms, "--project", folder)
+        assert code == EXIT_PROJECT, output
+        assert "have changed since the mixed dataset was built" in " ".join(output.split())
+
+
 def test_a_result_goes_by_the_protocol_of_its_split(evaluated):
     code, output = augment("evaluate", "--protocol", "anomalydiffusion", "--project", evaluated)
     assert code == EXIT_PROJECT
