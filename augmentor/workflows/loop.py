@@ -96,9 +96,11 @@ def run_loop(
     config, generators = _settings(project, asked)
     folder = project.folder / FOLDER
     before = read_state(folder) if not restart else None
+    same = before is not None and before.key == _key(project, config, asked, generators)
+    if before and same:
+        before = _with_more(folder, before, asked, reporter)
     # without the database where there is nothing to do but to say it again
-    done = before and before.finished and before.key == _key(project, config, asked, generators)
-    if before and done and (looped := read_again(project, before)):
+    if before and same and before.finished and (looped := read_again(project, before)):
         return looped
     # what is built in the end must not be refused then
     fiftyone_io.check_name(project.mixed_name, project.folder)
@@ -112,6 +114,27 @@ def run_loop(
         _close(book, budget, reporter)
     reporter.say(book.state.stopped)
     return finish(project, bench, book, reporter, asked_steps=asked.steps, config=config)
+
+
+def _with_more(folder: Path, before: State, asked: Asked, reporter: Reporter) -> State:
+    """The state of a loop that its budget stopped, as it was before that where more is allowed now.
+
+    Once test was looked at it stays as it is: what is tried next would know of that.
+    """
+    book = Book(folder, before)
+    if not before.spent or not Budget(book, asked.hours, asked.runs).allows():
+        return before
+    if before.looked_at_test:
+        reporter.warn(
+            "This loop ended by its budget and has looked at test since, so it does not go on; "
+            "begin anew, with its finished trainings, and look once more: augment loop --restart"
+        )
+        return before
+    last = before.rounds[-1].model_copy(update={"closed": False, "adopted": "", "said": ""})
+    reporter.say("The budget is larger than the one that stopped this loop: it goes on")
+    return book.put(
+        rounds=before.with_round(last).rounds, stopped="", spent=False, finished=False, verdict=""
+    )
 
 
 def _settings(project: Project, asked: Asked) -> tuple[ExperimentConfig, tuple[str, ...]]:
@@ -255,7 +278,7 @@ def _close(book: Book, budget: Budget, reporter: Reporter) -> None:
     elif stopped:
         stopped = f"{stopped} {blind_spots(rounds)}".strip()
     reporter.say(f"{'Round ' + str(current.number) if current.number else 'Sweep'}: {said}")
-    book.put(rounds=rounds, stopped=stopped)
+    book.put(rounds=rounds, stopped=stopped, spent=learned and bool(budget.spent))
 
 
 def _said(current: Round, adopted: str, title: str) -> str:

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from augmentor.decisions import now
+from augmentor.errors import ProjectError
 from augmentor.mix_plan import plan_mix
 from augmentor.mixing import Mix
 from augmentor.workflows.arms import COPY_PASTE, MIXED, REAL, without_pastes
 from augmentor.workflows.build import with_mix, write_dataset
-from augmentor.workflows.decisions import logged_decisions
+from augmentor.workflows.decisions import hand_decisions, logged_decisions
 from augmentor.workflows.evaluate import evaluate_project
 from augmentor.workflows.generators import fill_pool
 from augmentor.workflows.loop_offers import Bench
@@ -68,6 +69,7 @@ def finish(
         asked_steps: optimiser steps, where the command named them.
 
     Raises:
+        ProjectError: somebody rejected or relabelled a sample of the mix since the loop was begun.
         RunError: a training of the evaluation failed.
     """
     best, page = book.state.incumbent, book.folder / PAGE
@@ -77,6 +79,7 @@ def finish(
         book.put(finished=True, verdict=NOTHING)
         _render(project, book.state, content, None, page)
         return Looped(book.state, None, page)
+    _refuse_other_decisions(project, best)
     _build(project, bench, book.state, best, reporter)
     mix = sha256_of(content["samples"])
     if not any((test.key, test.mix) == (book.state.key, mix) for test in book.state.tests):
@@ -107,6 +110,23 @@ def read_again(project: Project, state: State) -> Looped | None:
     if not page.is_file():  # killed between the last two steps
         _render(project, state, mix, report or None, page)
     return Looped(state, report or None, page)
+
+
+def _refuse_other_decisions(project: Project, best: Offer) -> None:
+    """What was decided while the loop ran was not in what val was asked about."""
+    standing = hand_decisions(project)
+    other = [
+        sample_id
+        for _, sample_id, class_name in best.samples
+        if (held := standing.get(sample_id)) is not None
+        and (held.verdict == "rejected" or held.class_name not in (None, class_name))
+    ]
+    if other:
+        raise ProjectError(
+            f"{len(other)} samples of the best mix, such as {other[0]}, were rejected or given "
+            "another class since this loop was begun, so test was not looked at; begin anew "
+            "without them, with the trainings that are still valid: augment loop --restart"
+        )
 
 
 def _mix(bench: Bench, state: State, best: Offer) -> dict[str, Any]:

@@ -102,6 +102,7 @@ class State(_Line):
     trained: tuple[str, ...] = Field((), description="keys of all trainings, in sorted order")
     seconds: float = Field(0.0, description="wall time so far, over all calls")
     stopped: str = Field("", description="why no more is tried; empty while the loop goes on")
+    spent: bool = Field(False, description="whether it was the budget that stopped it")
     tests: tuple[Test, ...] = Field((), description="every look at test, of earlier loops too")
     finished: bool = False
     verdict: str = ""
@@ -116,6 +117,11 @@ class State(_Line):
                 if past.adopted == offer.arm:
                     return offer
         return START
+
+    @property
+    def looked_at_test(self) -> bool:
+        """Whether test was looked at for these settings."""
+        return any(test.key == self.key for test in self.tests)
 
     @property
     def current(self) -> Round | None:

@@ -11,10 +11,12 @@ import yaml
 from helpers import augment, kill_when
 
 from augmentor.cli.errors import EXIT_LEAK, EXIT_PROJECT
+from augmentor.errors import ProjectError
 from augmentor.records_io import load_records
 from augmentor.workflows.arms import write_arms_export
+from augmentor.workflows.loop_end import _refuse_other_decisions
 from augmentor.workflows.loop_offers import Bench
-from augmentor.workflows.loop_state import START, State, read_state
+from augmentor.workflows.loop_state import START, Offer, State, read_state
 from augmentor.workflows.project import open_project
 from augmentor.workflows.reporting import Silent
 from downstream.outcomes import DefectOutcome
@@ -141,6 +143,13 @@ def test_where_nothing_is_gained_test_is_not_looked_at(short):
     )
     assert not (folder / "evaluation").exists() and not (folder / "dataset").exists()
 
+    # a larger budget goes on where the smaller one ended
+    trained = set(state.trained)
+    code, output = augment(*LOOP, "--project", folder)
+    assert code == 0, output
+    assert "it goes on" in output and "The budget of 3 trainings is spent." in output
+    assert trained < set(state_of(folder).trained) and len(state_of(folder).trained) == 3
+
     # the number of looks is kept by a restart
     path = folder / "loop" / "state.json"
     looked = {"key": "k", "mix": "m", "time": "2026-11-25T00:00:00Z"}
@@ -223,6 +232,27 @@ def state_round(number: int, start: Any, offers: Any) -> Any:
     from augmentor.workflows.loop_state import Round
 
     return Round(number=number, start=start, offers=offers, closed=True)
+
+
+def test_what_was_rejected_while_a_loop_ran_never_sees_test(short):
+    folder = short()
+    code, output = augment(
+        *("sample", "-n", "4", "--class", "pit", "--generator", "copy-paste"), "--project", folder
+    )
+    assert code == 0, output
+    ids = [line["id"] for line in lines_of(folder / "pool" / "copy-paste")]
+    best = Offer(
+        arm="copy-paste@0.5", kind="sweep", what="a mix", ratio=0.5,
+        samples=tuple(("copy-paste", name, "pit") for name in ids),
+    )  # fmt: skip
+    _refuse_other_decisions(open_project(folder), best)
+    for action in (("relabel", "--class", "stain"), ("reject",)):
+        code, output = augment(
+            "decisions", "add", action[0], ids[0], *action[1:], "--project", folder
+        )
+        assert code == 0, output
+        with pytest.raises(ProjectError, match=rf"1 samples .* such as {ids[0]}, .* --restart"):
+            _refuse_other_decisions(open_project(folder), best)
 
 
 def test_a_sample_made_from_val_is_refused(short):
