@@ -6,7 +6,8 @@
     ├── SplitError           splits that can't be made as asked
     ├── LeakError            the same content or group stands on two sides of the split
     ├── ProjectError         no project here, or one that is unfinished, foreign or damaged
-    │   └── UsageError       an option of a command that is out of its bounds
+    │   ├── UsageError       an option of a command that is out of its bounds
+    │   └── BusyError        another command is at work on the project
     ├── RatioError           a share of synthetic images that is out of range or can't be reached
     ├── DecisionError        decisions of a person that can't be read or can't be followed
     ├── ExportError          a format that can't hold the dataset, or a failed export
@@ -53,6 +54,10 @@ class ProjectError(AugmentorError):
 
 class UsageError(ProjectError):
     """An option of a command is out of its bounds."""
+
+
+class BusyError(ProjectError):
+    """Another command is at work on the project."""
 
 
 class RatioError(AugmentorError):

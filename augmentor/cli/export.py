@@ -32,12 +32,16 @@ def export(
 ) -> None:
     """Write the mixed dataset, with its provenance, for other tools."""
     with command(json, debug) as console:
-        from augmentor.exporters import guessed_masks
+        from augmentor.exporters import coarse_outlines, guessed_masks
         from augmentor.workflows.export import export_project
 
         folder = export_project(open_here(project, console), layout.value, to, console)
         guessed = guessed_masks(folder, layout.value)
-        if guessed:
-            console.warn(guessed)
+        coarse = coarse_outlines(folder, layout.value)
+        for said in (guessed, coarse):
+            if said:
+                console.warn(said)
         console.text(f"Written: {folder}")
-        console.result({"format": layout.value, "folder": str(folder), "guessed": guessed})
+        console.result(
+            {"format": layout.value, "folder": str(folder), "guessed": guessed, "coarse": coarse}
+        )

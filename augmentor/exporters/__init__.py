@@ -20,7 +20,7 @@ from generator.files import read_lines
 from generator.records import DefectExample
 
 __all__ = ["FORMATS", "Format", "PoolSample", "export_dataset", "guessed_masks"]
-__all__ += ["shows_one_class", "write_training_export"]
+__all__ += ["coarse_outlines", "shows_one_class", "write_training_export"]
 
 Format = Literal["yolo", "yolo-seg", "coco", "voc", "mvtec", "folders"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -45,6 +45,9 @@ _TOP_LEVEL: dict[str, set[str]] = {
 }
 """What each format has at its top level, beside the manifest."""
 
+
+LEAST_OVERLAP = 0.95
+"""Intersection over union of a mask and its outline in a label, below which it is said."""
 
 _UNMARKED = {"yolo-seg", "voc", "mvtec"}
 """Formats whose labels are masks, and can't say of one that it is a guess; COCO has `mask_kind`."""
@@ -100,11 +103,11 @@ def export_dataset(
 ) -> Path:
     """Write the dataset for other tools, with a `manifest.jsonl` of where each image came from.
 
-    `yolo` (boxes), `yolo-seg` (polygons, IoU with the mask above 0.98), `coco` (run-length
-    masks, exact), `voc`, `mvtec`, `folders` (one folder a class, without the samples that show
-    several). Images are copies, so that
-    nothing that is done to the export reaches the originals. See `write_training_export` for the
-    other arguments and for what is raised.
+    `yolo` (boxes), `yolo-seg` (polygons, IoU with the mask above 0.98; of a great many parts less,
+    see `coarse_outlines`), `coco` (run-length masks, exact), `voc`, `mvtec`, `folders` (one folder
+    a class, without the samples that show several). Images are copies, so that nothing that is done
+    to the export reaches the originals. See `write_training_export` for the other arguments and for
+    what is raised.
 
     Args:
         format: one of `FORMATS`.
@@ -121,6 +124,26 @@ def export_dataset(
     with replaced_folder(folder) as temporary:
         _WRITERS[format](temporary, wanted)
     return folder
+
+
+def coarse_outlines(folder: Path, format: str) -> str:
+    """A sentence on the labels of an export that say less than their masks; empty without any.
+
+    Args:
+        folder: that `export_dataset` wrote.
+        format: in which.
+    """
+    lines = read_lines(folder / MARKER) if format == "yolo-seg" else []
+    coarse = [line for line in lines if line["least_overlap"] < LEAST_OVERLAP]
+    if not coarse:
+        return ""
+    worst = min(coarse, key=lambda line: float(line["least_overlap"]))
+    return (
+        f"{len(coarse)} of {len(lines)} images have a mask of so many parts that no outline of a "
+        f"thousand points says them all (the worst, {worst['image']}, agrees with its mask to "
+        f"{worst['least_overlap']:.0%}); masks are kept as they are by: augment export --format "
+        "coco"
+    )
 
 
 def guessed_masks(folder: Path, format: str) -> str:

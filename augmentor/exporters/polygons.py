@@ -48,6 +48,15 @@ def mask_to_polygon(mask: np.ndarray, offset_xy: tuple[int, int] = (0, 0)) -> np
     return _join(outlines) + np.asarray(offset_xy, np.float64)
 
 
+def overlap(mask: np.ndarray, polygon: np.ndarray) -> float:
+    """Intersection over union of a mask, bool (h, w), with its outline as OpenCV fills it; of a
+    great many parts no outline of `MAX_POINTS` says all."""
+    drawn = np.zeros(mask.shape, np.uint8)
+    cv2.fillPoly(drawn, [polygon.astype(np.int32)], 1)
+    found = drawn > 0
+    return float((found & mask).sum() / (found | mask).sum())
+
+
 def yolo_line(class_index: int, polygon: np.ndarray, width: int, height: int) -> str:
     """One line of a YOLO segmentation label: the class, then x and y as shares of the image."""
     shares = (polygon / (width, height)).clip(0, 1).ravel()

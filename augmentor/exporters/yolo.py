@@ -17,7 +17,7 @@ from augmentor.exporters.collect import (
     provenance,
 )
 from augmentor.exporters.folder import HEADER, copy_image, link_image
-from augmentor.exporters.polygons import mask_to_polygon, yolo_line
+from augmentor.exporters.polygons import mask_to_polygon, overlap, yolo_line
 from augmentor.items import Item
 from generator.files import write_json, write_lines
 
@@ -75,6 +75,8 @@ def _write(folder: Path, wanted: Wanted, task: Task, for_training: bool) -> None
             line["mask"] = _write_mask(folder, item) if with_masks else None
         else:
             line["provenance"] = provenance(item)
+            if task == "segment":
+                line["least_overlap"] = _least_overlap(item)
         lines.append(line)
     write_lines(folder / "manifest.jsonl", lines)
     # Without `path`, ultralytics takes the folder of the file itself: an export can be moved.
@@ -103,6 +105,12 @@ def _label_text(item: Item, wanted: Wanted, task: Task) -> str:
             polygon = mask_to_polygon(label.mask, (x1, y1))
             lines.append(yolo_line(index, polygon, item.width, item.height))
     return "".join(line + "\n" for line in lines)
+
+
+def _least_overlap(item: Item) -> float:
+    """The worst agreement of a defect's outline in the label with its mask; 1 without defects."""
+    pairs = [(x.mask, mask_to_polygon(x.mask)) for x in item.labels if x.mask is not None]
+    return round(min((overlap(mask, outline) for mask, outline in pairs), default=1.0), 3)
 
 
 def _write_mask(folder: Path, item: Item) -> str | None:

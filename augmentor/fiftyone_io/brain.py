@@ -9,7 +9,7 @@ import numpy as np
 
 from augmentor.fiftyone_io.connection import connect, database_errors
 from augmentor.fiftyone_io.register import load
-from augmentor.fiftyone_io.schema import ID
+from augmentor.fiftyone_io.schema import ID, RUNS
 
 CLOSE = 0.1
 """Two images nearer than this share of what is usual between two training images are suspected
@@ -72,10 +72,16 @@ def _runs(dataset: Any, view: Any, vectors: np.ndarray, extractor: str) -> None:
     """The brain runs; the extractor's name stands in their keys."""
     import fiftyone.brain as fob
 
-    for key in dataset.list_brain_runs():
-        if key.startswith(("similar_", "map_")):
-            dataset.delete_brain_run(key)
     name = re.sub(r"\W+", "_", extractor)
+    made = [f"similar_{name}", f"map_{name}"]
+    about = dataset.info.get("augmentor") or {}
+    # those of people, whatever they are called, are theirs
+    ours = {*made, *about.get(RUNS, ())}
+    for key in dataset.list_brain_runs():
+        if key in ours:
+            dataset.delete_brain_run(key)
+    dataset.info["augmentor"] = {**about, RUNS: made}
+    dataset.save()
     quiet: dict[str, Any] = {"embeddings": vectors, "progress": False}
     fob.compute_similarity(
         view, brain_key=f"similar_{name}", backend="sklearn", metric="cosine", **quiet

@@ -19,6 +19,7 @@ from augmentor.fiftyone_io.schema import (
     NOT_IN_MIX,
     OUR_TAGS,
     REJECTED,
+    RUNS,
     VERSION,
     declare,
     detail_fields,
@@ -166,7 +167,9 @@ def is_free(name: str, project: Path) -> bool:
     `check_name`."""
     fo = connect()
     with database_errors():
-        return not fo.dataset_exists(name) or not _obstacle(fo.load_dataset(name), project)
+        if fo.dataset_exists(name):
+            return not _obstacle(fo.load_dataset(name), project)
+        return not _alike(fo, name)
 
 
 def check_name(name: str, project: Path) -> None:
@@ -176,13 +179,32 @@ def check_name(name: str, project: Path) -> None:
     one that has moved takes its datasets along.
 
     Raises:
-        DatabaseError: another project, or somebody else, has a dataset of this name; or the
-            database can't be started, or died.
+        DatabaseError: another project, or somebody else, has a dataset of this name, or of one that
+            FiftyOne doesn't tell from it; or the database can't be started, or died.
     """
     fo = connect()
     with database_errors():
-        if fo.dataset_exists(name) and (said := _obstacle(fo.load_dataset(name), project)):
+        if fo.dataset_exists(name):
+            said = _obstacle(fo.load_dataset(name), project)
+        elif other := _alike(fo, name):
+            said = (
+                f"FiftyOne has a dataset {other!r} already, which it does not tell from {name!r} "
+                "(letters' case, dots, blanks, - and _ count as nothing); choose another name: "
+                "augment import SOURCE --name NAME, or change `name` in augment.yaml."
+            )
+        else:
+            said = ""
+        if said:
             raise DatabaseError(said)
+
+
+def _alike(fo: Any, name: str) -> str:
+    """Another dataset at whose address in the App this one would be, for which FiftyOne refuses its
+    name; empty where there is none."""
+    from fiftyone.core.utils import to_slug
+
+    address = to_slug(name)
+    return next((o for o in fo.list_datasets() if o != name and to_slug(o) == address), "")
 
 
 def note(name: str, **values: Any) -> None:
@@ -260,7 +282,8 @@ def _register(
         counts = _write(fo, dataset, planned, known, classes)
         stays = {image.id for image in planned}
         counts |= _retire(dataset, [old for key, old in known.items() if key not in stays])
-        dataset.info["augmentor"] = info
+        kept = {RUNS: runs} if (runs := (dataset.info.get("augmentor") or {}).get(RUNS)) else {}
+        dataset.info["augmentor"] = {**info, **kept}
         dataset.save()
         for tag in ("synthetic", REJECTED):
             dataset.save_view(tag, dataset.match_tags(tag), overwrite=True)

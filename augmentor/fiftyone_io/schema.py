@@ -24,6 +24,9 @@ DETAILS = "augment_details"
 RANK = "review_rank"
 """Field with a synthetic sample's place in the order of review."""
 
+RUNS = "brain_runs"
+"""Under this our brain runs' keys are noted with a dataset; all others are a person's."""
+
 NOT_IN_MIX, NEW, ACCEPTED, REJECTED = "not-in-mix", "new", "accepted", "rejected"
 
 OUR_TAGS = frozenset({"real", "synthetic", "train", "val", "test", "reserve", NOT_IN_MIX, NEW})

@@ -9,7 +9,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
-from augmentor.errors import ProjectError, disk_errors
+from augmentor.errors import BusyError, disk_errors
 from augmentor.workflows.project import Project
 
 LOCK = ".augment.lock"
@@ -52,7 +52,7 @@ def working_on(folder: Path, name: str) -> Iterator[None]:
     launcher started, nothing is done.
 
     Raises:
-        ProjectError: another command holds it; the sentence says which.
+        BusyError: another command holds it; the sentence says which.
         DiskError: the folder may not be written to.
     """
     folder = folder.resolve()
@@ -85,7 +85,7 @@ def _locked(folder: Path, name: str) -> int:
             except BlockingIOError:
                 holder = os.read(lock, 200).decode("utf-8", "replace") or "another command"
                 os.close(lock)
-                raise ProjectError(
+                raise BusyError(
                     f"{holder} is at work on {folder}; when it has ended, type the same again."
                 ) from None
             if _is_at(lock, path):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from augmentor import fiftyone_io
 from augmentor.decisions import now
-from augmentor.errors import AugmentorError, DatabaseError
+from augmentor.errors import AugmentorError, BusyError, DatabaseError
 from augmentor.items import PoolSample
 from augmentor.workflows import queue
 from augmentor.workflows.build import as_built, build_dataset, remarks, with_mix
@@ -178,6 +178,12 @@ class Worker(threading.Thread):
             try:
                 made = self._do(one)
                 done = Finished(asked=one.id, made=tuple(made), time=now())
+            except BusyError as busy:
+                if self._said != str(busy):  # said once, and tried again until the other has ended
+                    self._said = str(busy)
+                    self._tell("", 0, 0)
+                    self._reporter.say(f"What was asked for waits: {busy}")
+                return
             except DatabaseError:
                 raise  # nothing wrong with what was asked: the next `augment review` does it
             except _Ended:

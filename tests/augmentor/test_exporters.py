@@ -19,6 +19,7 @@ from augmentor.errors import ExportError, SourceError
 from augmentor.exporters import (
     FORMATS,
     PoolSample,
+    coarse_outlines,
     export_dataset,
     guessed_masks,
     shows_one_class,
@@ -315,6 +316,21 @@ def test_a_large_mask_with_many_holes_keeps_its_shape_in_a_thousand_points():
     filled = np.zeros(mask.shape, np.uint8)
     cv2.fillPoly(filled, [polygon.astype(np.int32)], 1)
     assert iou(mask, filled.astype(bool)) > 0.98
+
+
+def test_outlines_of_a_great_many_parts_are_told(tmp_path):
+    rng = np.random.default_rng(1)
+    pitted = cv2.GaussianBlur(rng.random((80, 120)).astype(np.float32), (0, 0), 1.2) > 0.54
+    record, _ = real_image(tmp_path, rng, 0, "train", [("pit", pitted, (4, 4))])
+    solid, _ = real_image(tmp_path, rng, 1, "train", [("pit", blob(rng, 20, 26), (20, 30))])
+    folder = exported(tmp_path, Made([record, solid], [], {}), "yolo-seg")
+    overlaps = {line["id"]: line["least_overlap"] for line in manifest(folder)}
+    assert overlaps[record.id] < 0.95 < 0.98 < overlaps[solid.id]
+    said = coarse_outlines(folder, "yolo-seg")
+    assert said.startswith("1 of 2 images have a mask of so many parts") and "coco" in said
+    alone = exported(tmp_path / "b", Made([solid], [], {}), "yolo-seg")
+    assert coarse_outlines(alone, "yolo-seg") == ""
+    assert coarse_outlines(folder, "coco") == ""
 
 
 def test_arms_hold_what_they_say_and_the_rest_is_left_out(made, tmp_path):

@@ -2,6 +2,7 @@
 
 import time
 
+import fiftyone.brain as fob
 import numpy as np
 import pytest
 from small_records import CLASSES, real, synthetic
@@ -95,6 +96,17 @@ def test_a_relabelled_sample_changes_its_own_boxes_and_mask_and_can_go_back(fo, 
     assert np.array_equal(back.segmentation.mask, before)
 
 
+def test_a_class_that_came_after_the_build_can_be_given(fo, data, records):
+    register_mix("later", records, [synthetic(data, 0, "scratch")], CLASSES, {})
+    assert mirror("later", {"syn-0": standing("syn-0", class_name="dent")}) == 1
+    dataset = fo.load_dataset("later")
+    now = by_id(dataset)["syn-0"]
+    assert now.defect.label == "dent"
+    number = len(CLASSES) + 1
+    assert dataset.default_mask_targets[number] == "dent" and "dent" in dataset.default_classes
+    assert (now.segmentation.mask == number).any()
+
+
 def test_scores_and_verdicts_are_rewritten_without_touching_corrected_labels(fo, data, records):
     register_mix("scores", records, [synthetic(data, 0)], CLASSES, {})
     dataset = fo.load_dataset("scores")
@@ -182,6 +194,15 @@ def test_neighbours_duplicates_and_leaks_by_embedding(fo, data):
     nearest = dataset.load_saved_view("nearest real neighbour").values("augment_id")
     assert nearest[:3] == [train[2].id, "syn-0", "syn-1"]
     assert sorted(dataset.list_brain_runs()) == ["map_own_abc", "similar_own_abc"]
+    # what a person computed stays, ours of another extractor go
+    theirs = {"brain_key": "similar_clip", "backend": "sklearn", "progress": False}
+    fob.compute_similarity(dataset.limit(2), embeddings=vectors[:2], **theirs)
+    show_embeddings("brain", Embedded(list(angles), vectors, "own-new"), known)
+    dataset.reload()
+    runs = ["map_own_new", "similar_clip", "similar_own_new"]
+    assert sorted(dataset.list_brain_runs()) == runs
+    show_embeddings("brain", Embedded(list(angles), vectors, "own-abc"), known)
+    dataset.reload()
     most_alike = dataset.sort_by_similarity(found["syn-0"].id, k=3, brain_key="similar_own_abc")
     assert set(most_alike.values("augment_id")) == {"syn-0", "syn-1", train[2].id}
     assert dataset.load_brain_results("map_own_abc").points.shape == (9, 2)

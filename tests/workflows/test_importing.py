@@ -74,6 +74,14 @@ def test_two_projects_of_one_name_keep_their_datasets_apart(photos, tmp_path):
     assert not (tmp_path / "c" / "pool").exists()
 
 
+def test_a_name_that_fiftyone_does_not_tell_from_another_is_refused_at_once(photos, tmp_path):
+    imported(photos, "tile_1", tmp_path / "a")
+    for name in ("tile-1", "Tile 1"):
+        with pytest.raises(DatabaseError, match="'tile_1' already, which it does not tell"):
+            imported(photos, name, tmp_path / "b")
+        assert not (tmp_path / "b").exists()
+
+
 def test_a_moved_project_takes_its_dataset_over(photos, tmp_path):
     imported(photos, "mover", tmp_path / "before")
     (tmp_path / "before").rename(tmp_path / "after")

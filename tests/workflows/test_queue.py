@@ -4,10 +4,11 @@ import multiprocessing
 
 import pytest
 
-from augmentor.errors import ProjectError
+from augmentor.errors import BusyError, ProjectError
 from augmentor.workflows import queue
-from augmentor.workflows.more import likeness, requests_of
+from augmentor.workflows.more import Worker, likeness, requests_of
 from augmentor.workflows.queue import Asked, Finished, Progress
+from augmentor.workflows.reporting import Silent
 from generator.records import SyntheticDefect
 
 TIME = "2026-11-21T10:00:00+00:00"
@@ -118,3 +119,24 @@ def test_progress_is_nothing_until_it_is_said(tmp_path):
     assert queue.read_progress(tmp_path) == Progress()
     queue.write_progress(tmp_path, Progress(task="Making", done=1, total=2, waiting=3))
     assert queue.read_progress(tmp_path).done == 1
+
+
+def test_what_was_asked_for_waits_for_the_command_that_is_at_work(tmp_path, monkeypatch):
+    worker = Worker(tmp_path, "tiles-mixed", Silent(), lambda: None)
+    queue.append(tmp_path, [asked("1", "rebuild"), asked("2", "rebuild")])
+    done = []
+
+    def do(one):
+        if len(done) == 1 and "free" not in done:
+            raise BusyError("`augment loop` is at work; when it has ended, type the same again.")
+        done.append(one.id)
+        return []
+
+    monkeypatch.setattr(worker, "_do", do)
+    worker._work_off()
+    worker._work_off()
+    assert [one.id for one in queue.pending(tmp_path)] == ["2"]
+    assert "is at work" in queue.read_progress(tmp_path).said
+    done.append("free")
+    worker._work_off()
+    assert queue.pending(tmp_path) == [] and queue.read_progress(tmp_path).said == ""
