@@ -22,7 +22,7 @@ from PIL import Image, ImageFile, ImageOps
 
 from augmentor.errors import ImageError
 
-MAX_SIDE = 32_768
+MAX_SIDE = 32_766
 MAX_PIXELS = 80_000_000
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"})
 
