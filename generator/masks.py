@@ -117,8 +117,8 @@ class DraftPlanner:
                 return draft
         raise PlacementError(
             f"No place for a {request.class_name!r} was found in {self.settings.tries} tries; "
-            "lower masks.least_fit_scale or raise masks.tries in augment.yaml, or import more clean "
-            "images; then type the same again."
+            "lower masks.least_fit_scale or raise masks.tries in augment.yaml, or import more "
+            "clean images; then type the same again."
         )
 
     def _class_shapes(self, name: str) -> ClassShapes | None:
