@@ -76,7 +76,7 @@ def test_two_projects_of_one_name_keep_their_datasets_apart(photos, tmp_path):
 
 def test_a_name_that_fiftyone_does_not_tell_from_another_is_refused_at_once(photos, tmp_path):
     imported(photos, "tile_1", tmp_path / "a")
-    for name in ("tile-1", "Tile 1"):
+    for name in ("tile-1", "Tile.1"):
         with pytest.raises(DatabaseError, match="'tile_1' already, which it does not tell"):
             imported(photos, name, tmp_path / "b")
         assert not (tmp_path / "b").exists()
