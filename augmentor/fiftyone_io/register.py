@@ -189,7 +189,7 @@ def check_name(name: str, project: Path) -> None:
         elif other := _alike(fo, name):
             said = (
                 f"FiftyOne has a dataset {other!r} already, which it does not tell from {name!r} "
-                "(case counts for nothing, and dots, blanks, - and _ are one); choose another name: "
+                "(case counts for nothing, and dots, - and _ are one); choose another name: "
                 "augment import SOURCE --name NAME, or change `name` in augment.yaml."
             )
         else:
