@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from augmentor.errors import DatabaseError
 from augmentor.fiftyone_io.connection import connect, database_errors, make_durable
-from augmentor.fiftyone_io.register import load
+from augmentor.fiftyone_io.register import load, save_own_view
 from augmentor.fiftyone_io.schema import ID
 
 IOU = 0.5
@@ -217,5 +217,6 @@ def _gain(fo: Any, dataset: Any, baseline: str, arm: str) -> Gain | None:
         dataset.set_values(path, values, key_field="id", progress=False)
         view = test.match(fo.ViewField(path) > 0).sort_by(path, reverse=True)
         about = f"{dataset.get_field(path).description}, the most of them first"
-        dataset.save_view(title, view, description=about, overwrite=True)
+        save_own_view(dataset, title, view, description=about)
+    dataset.save()
     return Gain(arm, baseline, sum(found.values()), sum(lost.values()))

@@ -21,6 +21,7 @@ from augmentor.fiftyone_io.schema import (
     REJECTED,
     RUNS,
     VERSION,
+    VIEWS,
     declare,
     detail_fields,
     details_version_of,
@@ -220,6 +221,19 @@ def note(name: str, **values: Any) -> None:
         dataset.save()
 
 
+def save_own_view(dataset: Any, title: str, view: Any, **how: Any) -> None:
+    """Save a view of ours and note that, for the next `dataset.save`. A person's view at the same
+    address in the App stays, and ours is not saved then."""
+    from fiftyone.core.utils import to_slug
+
+    about = dataset.info.get("augmentor") or {}
+    ours, address = about.get(VIEWS, []), to_slug(title)
+    if any(to_slug(o) == address and o not in ours for o in dataset.list_saved_views()):
+        return
+    dataset.save_view(title, view, overwrite=True, **how)
+    dataset.info["augmentor"] = {**about, VIEWS: [*(o for o in ours if o != title), title]}
+
+
 def sample_keys(name: str) -> set[str]:
     """Our ids of every image of a dataset.
 
@@ -282,11 +296,12 @@ def _register(
         counts = _write(fo, dataset, planned, known, classes)
         stays = {image.id for image in planned}
         counts |= _retire(dataset, [old for key, old in known.items() if key not in stays])
-        kept = {RUNS: runs} if (runs := (dataset.info.get("augmentor") or {}).get(RUNS)) else {}
-        dataset.info["augmentor"] = {**info, **kept}
-        dataset.save()
+        about = dataset.info.get("augmentor") or {}
+        noted = {name: about[name] for name in (RUNS, VIEWS) if name in about}
+        dataset.info["augmentor"] = {**info, **noted}
         for tag in ("synthetic", REJECTED):
-            dataset.save_view(tag, dataset.match_tags(tag), overwrite=True)
+            save_own_view(dataset, tag, dataset.match_tags(tag))
+        dataset.save()
         make_durable()
     return counts | {"total": len(planned)}
 

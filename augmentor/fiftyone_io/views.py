@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from augmentor.fiftyone_io.connection import connect, database_errors
-from augmentor.fiftyone_io.register import load
+from augmentor.fiftyone_io.register import load, save_own_view
 from augmentor.fiftyone_io.schema import (
     ACCEPTED,
     NEIGHBOURS,
@@ -15,6 +15,7 @@ from augmentor.fiftyone_io.schema import (
     REJECTED,
     REVIEW,
     SCORES,
+    VIEWS,
 )
 
 TO_REVIEW, BY_FILTER, BY_HAND = "to review", "rejected by filter", "rejected by hand"
@@ -41,13 +42,14 @@ def prepare_views(name: str, classes: Sequence[str]) -> None:
     with database_errors():
         dataset = load(fo, name)
         _rank(dataset)
+        ours = (dataset.info.get("augmentor") or {}).get(VIEWS, ())
         for title in _OLD_VIEWS:
-            if dataset.has_saved_view(title):
+            if title in ours and dataset.has_saved_view(title):
                 dataset.delete_saved_view(title)
         views = _views(fo, dataset, classes)
         _delete_old_classes(dataset, {title for title, *_ in views})
         for title, view, description, colour in views:
-            dataset.save_view(title, view, description=description, color=colour, overwrite=True)
+            save_own_view(dataset, title, view, description=description, color=colour)
         _sidebar(fo, dataset)
         _colours(fo, dataset)
         dataset.save()

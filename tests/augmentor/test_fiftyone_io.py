@@ -81,7 +81,8 @@ def test_the_mix_has_the_schema_of_the_design(fo, records, samples):
     }
     dataset = fo.load_dataset("schema")
     assert dataset.persistent
-    assert dataset.info["augmentor"] == {"role": "mix", "ratio": 0.5, "seed": 7}
+    about = {"role": "mix", "ratio": 0.5, "seed": 7, "views": ["synthetic", "rejected"]}
+    assert dataset.info["augmentor"] == about
     assert dataset.default_classes == ["pit", "scratch"]
     assert dataset.default_mask_targets == {0: "background", 1: "pit", 2: "scratch"}
     schema = dataset.get_field_schema(flat=True)

@@ -96,6 +96,21 @@ def test_a_relabelled_sample_changes_its_own_boxes_and_mask_and_can_go_back(fo, 
     assert np.array_equal(back.segmentation.mask, before)
 
 
+def test_views_of_a_persons_own_stay(fo, data, records):
+    register_mix("own-views", records, [synthetic(data, 0)], CLASSES, {})
+    dataset = fo.load_dataset("own-views")
+    for title in ("Accepted", "Possible leaks"):
+        dataset.save_view(title, dataset.limit(1), description="mine")
+    for _ in range(2):
+        prepare_views("own-views", CLASSES)
+        register_mix("own-views", records, [synthetic(data, 0)], CLASSES, {})
+    dataset.reload()
+    for title in ("Accepted", "Possible leaks"):
+        assert dataset.get_saved_view_info(title)["description"] == "mine"
+    assert {"to review", "rejected by hand", "synthetic"} <= set(dataset.list_saved_views())
+    assert "accepted" not in dataset.list_saved_views()
+
+
 def test_a_class_that_came_after_the_build_can_be_given(fo, data, records):
     register_mix("later", records, [synthetic(data, 0, "scratch")], CLASSES, {})
     assert mirror("later", {"syn-0": standing("syn-0", class_name="dent")}) == 1
@@ -235,7 +250,8 @@ def test_a_deleted_dataset_is_said_so():
 def test_notes_stand_beside_what_the_build_noted(data, records):
     register_mix("noted", records, [], CLASSES, {"ratio": 0.0})
     note("noted", project="/there")
-    assert dataset_info("noted") == {"role": "mix", "ratio": 0.0, "project": "/there"}
+    about = dataset_info("noted")
+    assert (about["role"], about["ratio"], about["project"]) == ("mix", 0.0, "/there")
 
 
 @pytest.mark.slow
