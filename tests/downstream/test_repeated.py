@@ -12,6 +12,7 @@ from downstream.names import METRICS
 from downstream.repeated import rows_of, student
 from downstream.repeated_page import format_splits, render_splits
 from downstream.repeated_report import summarise
+from downstream.verdict import learned
 
 SHARED = 1 / 3
 CLASSES = ("crack", "stain")
@@ -254,3 +255,15 @@ def test_page_and_table_say_all_of_it(tmp_path):
 def test_no_split_may_be_missing_without_a_word():
     report = planted({"mixed": noise(3, 0.1)}, failed={4: "a loss was no number"})
     assert report["failed"] == {"4": "a loss was no number"}
+
+
+def test_of_classes_that_test_lacks_nobody_learns_anything():
+    """One answer always: of two classes on test, among six, the balanced accuracy is a half."""
+    arm = {
+        "labels": [*"abcde", "good"],
+        "metrics": {"balanced_accuracy": {"mean": 0.5}},
+        "confusion_matrix": [[0] * 6] * 4 + [[0, 0, 0, 0, 0, 9], [0, 0, 0, 0, 0, 30]],
+    }
+    assert not learned({"results": {TASK: {"real": arm}}}, TASK)
+    arm["metrics"]["balanced_accuracy"]["mean"] = 0.6
+    assert learned({"results": {TASK: {"real": arm}}}, TASK)

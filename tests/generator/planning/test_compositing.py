@@ -248,6 +248,10 @@ def test_whole_image_mode_passes_the_picture_through(pasted):
     assert made.mask.shape == (32, 48) and not made.mask.any()
     assert made.boxes_xyxy == () and made.scores == {}
     assert judge(made.scores, MaskRules()) == []
+    # where every photograph is grey, a tint would tell the new ones
+    grey = composite(dataclasses.replace(draft, grey=True), painted).image
+    assert (grey == grey[..., :1]).all()
+    assert np.abs(grey[..., 0] - painted.mean(axis=2)).max() <= 0.5
 
 
 def test_a_crop_of_the_wrong_size_is_refused(pasted):
