@@ -18,6 +18,7 @@ from augmentor.offline import stay_offline
 from augmentor.records_io import content_of
 from generator.files import sha256_of
 from generator.images import ExampleReader, write_png
+from generator.placement import box_of
 from generator.records import Box, DefectExample, Instance, SyntheticDefect
 from generator.sampling import MANIFEST, read_pool, write_pool_manifest
 
@@ -116,12 +117,12 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Copy:
-    """A changed image with its instances: uint8 (H, W) or (H, W, 3), bool masks (H, W), and a box
-    around each, None around what has left the frame."""
+    """A changed image with its instances: uint8 (H, W) or (H, W, 3), bool masks (H, W), and by
+    number a box around each that is still in the frame."""
 
     image: np.ndarray
     masks: list[np.ndarray]
-    boxes: list[Box | None]
+    boxes: dict[int, Box]
 
 
 class _Warps:
@@ -163,21 +164,26 @@ class _Warps:
             "turns": A.Compose([*turns, *light]),
         }
 
-    def draw(self, image: np.ndarray, labels: list[Label], seed: int, chain: Chain) -> _Copy:
-        """One draw; all of its randomness comes from `seed`."""
+    def draw(
+        self,
+        image: np.ndarray,
+        masks: list[np.ndarray],
+        drawn: list[np.ndarray],
+        seed: int,
+        chain: Chain,
+    ) -> _Copy:
+        """One draw; all of its randomness comes from `seed`. Boxes go around what is `drawn`, which
+        is more than a mask where that is a guess in a person's box."""
         change = self._chains[chain]
         change.set_random_seed(seed % 2**32)
-        if not labels:
-            return _Copy(change(image=image)["image"], [], [])
-        # the box that a person drew, where the mask in it is a guess, is wider than that mask
-        shape = image.shape[:2]
-        areas = [_area(x, shape, x.mask) for x in labels]
-        areas += [_area(x, shape, x.mask if x.mask_kind == "exact" else None) for x in labels]
-        changed = change(image=image, masks=[area.astype(np.uint8) * 255 for area in areas])
-        found = [mask > 127 for mask in changed["masks"]]
-        masks, drawn = found[: len(labels)], found[len(labels) :]
-        boxes = [_box(d | m) if m.any() else None for m, d in zip(masks, drawn, strict=True)]
-        return _Copy(changed["image"], masks, boxes)
+        if not masks:
+            return _Copy(change(image=image)["image"], [], {})
+        areas = [area.astype(np.uint8) * 255 for area in (*masks, *drawn)]
+        changed = change(image=image, masks=areas)
+        found = [area > 127 for area in changed["masks"]]
+        pairs = list(zip(found[: len(masks)], found[len(masks) :], strict=True))
+        boxes = {k: box_of(mask | around) for k, (mask, around) in enumerate(pairs) if mask.any()}
+        return _Copy(changed["image"], found[: len(masks)], boxes)
 
 
 def _make(job: _Job, pool: Path, reader: ExampleReader, warps: _Warps) -> SyntheticDefect:
@@ -187,8 +193,8 @@ def _make(job: _Job, pool: Path, reader: ExampleReader, warps: _Warps) -> Synthe
     image = np.ascontiguousarray(image[..., 0] if example.grey else image)
     copy = _draw(job, image, labels, warps)
     height, width = copy.image.shape[:2]
-    seen = [k for k, box in enumerate(copy.boxes) if box is not None]
-    own = _apart(copy.boxes, [k for k in seen if labels[k].class_name == example.label])
+    boxes = copy.boxes
+    own = _apart({k: box for k, box in boxes.items() if labels[k].class_name == example.label})
     # where only the box is known, so it stays; without a mask there is nothing to write
     kind = "none" if not own else min((labels[k].mask_kind for k in own), key=_KINDS.index)
     mask_name = None
@@ -199,8 +205,8 @@ def _make(job: _Job, pool: Path, reader: ExampleReader, warps: _Warps) -> Synthe
         write_png(pool / mask_name, union.astype(np.uint8) * 255)
     carried = tuple(
         _carry(labels[k], copy.masks[k], box, f"{job.id}_{k}", pool)
-        for k in seen
-        if k not in own and (box := copy.boxes[k]) is not None
+        for k, box in boxes.items()
+        if k not in own
     )
     return SyntheticDefect(
         id=job.id,
@@ -214,7 +220,7 @@ def _make(job: _Job, pool: Path, reader: ExampleReader, warps: _Warps) -> Synthe
         width=width,
         height=height,
         grey=example.grey,
-        boxes_xyxy=tuple(box for k in own if (box := copy.boxes[k]) is not None),
+        boxes_xyxy=tuple(boxes[k] for k in own),
         mask_kind=kind,
         background_id=example.id,
         mask_source_id=example.id if own else None,
@@ -232,13 +238,16 @@ _KINDS = ("none", "approximate", "exact")
 
 def _draw(job: _Job, image: np.ndarray, labels: list[Label], warps: _Warps) -> _Copy:
     """Draw until the defects are still in the frame."""
-    before = [_area(label, image.shape[:2], label.mask) for label in labels]
+    shape = image.shape[:2]
+    masks = [_area(x, shape, x.mask) for x in labels]
+    drawn = [_area(x, shape, x.mask if x.mask_kind == "exact" else None) for x in labels]
     guessed = any(label.mask_kind != "exact" for label in labels)
     for attempt in range(DRAWS):
-        copy = warps.draw(image, labels, job.seed + attempt, "upright" if guessed else "full")
-        if _is_faithful(labels, before, copy.masks, job.example.label):
+        chain: Chain = "upright" if guessed else "full"
+        copy = warps.draw(image, masks, drawn, job.seed + attempt, chain)
+        if _is_faithful(labels, masks, copy.masks, job.example.label):
             return copy
-    return warps.draw(image, labels, job.seed, "turns")
+    return warps.draw(image, masks, drawn, job.seed, "turns")
 
 
 def _is_faithful(
@@ -264,14 +273,13 @@ def _area(label: Label, shape: tuple[int, ...], mask: np.ndarray | None) -> np.n
     return full
 
 
-def _apart(boxes: Sequence[Box | None], own: Sequence[int]) -> list[int]:
-    """Those of `own` whose boxes don't meet, the larger first: of these one mask holds all, and yet
-    each part of it lies in one box alone."""
-    kept: dict[int, Box] = {}
-    known = {k: box for k in own if (box := boxes[k]) is not None}
-    for k in sorted(known, key=lambda k: -_size(known[k])):
-        if not any(_meet(known[k], other) for other in kept.values()):
-            kept[k] = known[k]
+def _apart(boxes: Mapping[int, Box]) -> list[int]:
+    """The numbers of those boxes that don't meet, the larger first: of these one mask holds all,
+    and yet each part of it lies in one box alone."""
+    kept: list[int] = []
+    for k in sorted(boxes, key=lambda k: -_size(boxes[k])):
+        if not any(_meet(boxes[k], boxes[other]) for other in kept):
+            kept.append(k)
     return sorted(kept)
 
 
@@ -282,11 +290,6 @@ def _size(box: Box) -> int:
 def _meet(a: Box, b: Box) -> bool:
     """Whether two boxes overlap or touch, if only at a corner."""
     return a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3]
-
-
-def _box(mask: np.ndarray) -> Box:
-    x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
-    return x, y, x + w, y + h
 
 
 def _carry(label: Label, mask: np.ndarray, box: Box, stem: str, pool: Path) -> Instance:

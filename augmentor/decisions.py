@@ -114,14 +114,12 @@ def without_verdict(decisions: Iterable[Decision], sample_id: str, who: str) -> 
     stack = _stacks(d for d in decisions if d.sample_id == sample_id).get(sample_id, [])
     first = next((i for i, d in enumerate(stack) if d.action in _VERDICTS), len(stack))
     renamed = [d for d in stack[first:] if d.action == "relabel"][-1:]
-    undone = [
-        Decision(sample_id=sample_id, action="undo", who=who, time=now()) for _ in stack[first:]
-    ]
+    undo = Decision(sample_id=sample_id, action="undo", who=who, time=now())
     began = datetime.now(UTC)
     # moments of their own, as two lines of one moment, person and action count as one
     return [
         d.model_copy(update={"time": _text(began + timedelta(microseconds=n))})
-        for n, d in enumerate(undone + renamed)
+        for n, d in enumerate([undo] * len(stack[first:]) + renamed)
     ]
 
 

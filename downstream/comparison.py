@@ -138,8 +138,7 @@ def correct_over_arms(
     adjusted = holm({name: gap["p"] for name, gap in family.items()})
     for name, gap in family.items():
         gap["p_holm"] = adjusted[name]
-        if gap["verdict"] in ("helps", "hurts") and adjusted[name] >= 1 - confidence:
-            gap["verdict"] = "no evidence"
+        gap["verdict"] = corrected_verdict(gap["verdict"], adjusted[name], confidence)
 
 
 def _one(
@@ -163,7 +162,7 @@ def _one(
     adjusted = holm({label: gap.p for label, gap in classes.items()})
     gaps["per_class"] = {
         label: {
-            **_as_dict(gap, corrected_verdict(gap, adjusted[label], confidence)),
+            **_as_dict(gap, corrected_verdict(gap.verdict, adjusted[label], confidence)),
             "p_holm": adjusted[label],
         }
         for label, gap in classes.items()

@@ -207,9 +207,8 @@ def _suppressed(raw: torch.Tensor) -> np.ndarray:
     from ultralytics.utils.nms import non_max_suppression
 
     rows = np.zeros((len(raw), MOST_DETECTIONS, 6), dtype=np.float32)
-    for number, image in enumerate(rows):
-        # one by one: after some seconds it leaves what is left of a batch without a box
-        one = raw[number : number + 1]
+    # one by one: after some seconds it leaves what is left of a batch without a box
+    for image, one in zip(rows, raw.split(1), strict=True):
         (found,) = non_max_suppression(
             one, FLOOR, NMS_IOU, multi_label=True, max_det=MOST_DETECTIONS
         )

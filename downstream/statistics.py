@@ -189,8 +189,8 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     return adjusted
 
 
-def corrected_verdict(each: Difference, adjusted_p: float, confidence: float) -> Verdict:
-    """The verdict on one class among several, by its Holm-adjusted p-value."""
-    if each.verdict in ("helps", "hurts") and adjusted_p >= 1 - confidence:
+def corrected_verdict(verdict: Verdict, adjusted_p: float, confidence: float) -> Verdict:
+    """The verdict on one class or arm among several, by its Holm-adjusted p-value."""
+    if verdict in ("helps", "hurts") and adjusted_p >= 1 - confidence:
         return "no evidence"
-    return each.verdict
+    return verdict

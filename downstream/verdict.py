@@ -14,9 +14,6 @@ LEARNED_PIXEL_AP = 0.05
 this share of what is left to 1 has not learned to localise."""
 
 
-ALL_HOLD_ZERO = "every interval holds zero"
-
-
 def verdict_sentence(report: Mapping[str, Any]) -> str:
     """What the experiment says: a sentence or two a task, plainly where nothing helps."""
     sentences = []
@@ -35,13 +32,19 @@ def verdict_sentence(report: Mapping[str, Any]) -> str:
         by_verdict: dict[str, list[str]] = {
             name: [] for name in ("helps", "hurts", "no evidence", "no verdict")
         }
-        sure = False
-        for arm in report["arms"]:
-            if metric in gaps.get(arm, {}) and is_synthetic(arm):
-                gap = gaps[arm][metric]
-                sure = sure or (gap["low"] is not None and (gap["low"] > 0 or gap["high"] < 0))
-                by_verdict[gap["verdict"]].append(f"{arm} {signed(gap)}")
-        why = "none is sure once corrected for how many there are" if sure else ALL_HOLD_ZERO
+        told = {
+            arm: gaps[arm][metric]
+            for arm in report["arms"]
+            if metric in gaps.get(arm, {}) and is_synthetic(arm)
+        }
+        for arm, gap in told.items():
+            by_verdict[gap["verdict"]].append(f"{arm} {signed(gap)}")
+        beside = any(g["low"] is not None and not g["low"] <= 0 <= g["high"] for g in told.values())
+        why = (
+            "none is sure once corrected for how many there are"
+            if beside
+            else "every interval holds zero"
+        )
         sentences += _task_sentences(task, TITLES[metric], report["baseline"], by_verdict, why)
         worse = [
             f"{label} ({arm})"

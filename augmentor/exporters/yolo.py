@@ -1,5 +1,6 @@
 """YOLO folders: what detectors are trained on, and what `augment export --format yolo` writes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -68,7 +69,9 @@ def _write(folder: Path, wanted: Wanted, task: Task, for_training: bool) -> None
         image = f"images/{item.split}/{name}"
         label = f"labels/{item.split}/{item.id}.txt"
         (link_image if for_training else copy_image)(item.image_path, folder / image)
-        (folder / label).write_text(_label_text(item, wanted, task), encoding="utf-8")
+        outlines = _outlines(item) if task == "segment" else []
+        text = _label_text(item, wanted, task, outlines)
+        (folder / label).write_text(text, encoding="utf-8")
         line = manifest_line(item, arms, wanted.classes)
         line |= {"image": image, "label": label, "sha256": hash_of(item, folder / image)}
         if for_training:
@@ -76,7 +79,7 @@ def _write(folder: Path, wanted: Wanted, task: Task, for_training: bool) -> None
         else:
             line["provenance"] = provenance(item)
             if task == "segment":
-                line["least_overlap"] = _least_overlap(item)
+                line["least_overlap"] = _least_overlap(item, outlines)
         lines.append(line)
     write_lines(folder / "manifest.jsonl", lines)
     # Without `path`, ultralytics takes the folder of the file itself: an export can be moved.
@@ -85,32 +88,40 @@ def _write(folder: Path, wanted: Wanted, task: Task, for_training: bool) -> None
     (folder / "data.yaml").write_text(text, encoding="utf-8")
 
 
-def _label_text(item: Item, wanted: Wanted, task: Task) -> str:
+def _outlines(item: Item) -> list[np.ndarray]:
+    """The outline of each of an image's defects, in pixels of its box."""
+    outlines = []
+    for label in item.labels:
+        if label.mask is None:
+            raise ExportError(
+                f"Image {item.id} has a box without a mask, so there is no polygon of it; "
+                "type `augment export --format yolo`."
+            )
+        outlines.append(mask_to_polygon(label.mask))
+    return outlines
+
+
+def _label_text(item: Item, wanted: Wanted, task: Task, outlines: Sequence[np.ndarray]) -> str:
     if task == "classify":
         return ""
     lines = []
-    for label in item.labels:
+    for number, label in enumerate(item.labels):
         index = wanted.classes.index(label.class_name)
         x1, y1, x2, y2 = label.box_xyxy
         if task == "detect":
             centre = ((x1 + x2) / 2 / item.width, (y1 + y2) / 2 / item.height)
             size = ((x2 - x1) / item.width, (y2 - y1) / item.height)
             lines.append(" ".join([str(index), *(f"{v:.7f}" for v in (*centre, *size))]))
-        elif label.mask is None:
-            raise ExportError(
-                f"Image {item.id} has a box without a mask, so there is no polygon of it; "
-                "type `augment export --format yolo`."
-            )
         else:
-            polygon = mask_to_polygon(label.mask, (x1, y1))
-            lines.append(yolo_line(index, polygon, item.width, item.height))
+            lines.append(yolo_line(index, outlines[number] + (x1, y1), item.width, item.height))
     return "".join(line + "\n" for line in lines)
 
 
-def _least_overlap(item: Item) -> float:
-    """The worst agreement of a defect's outline in the label with its mask; 1 without defects."""
-    pairs = [(x.mask, mask_to_polygon(x.mask)) for x in item.labels if x.mask is not None]
-    return round(min((overlap(mask, outline) for mask, outline in pairs), default=1.0), 3)
+def _least_overlap(item: Item, outlines: Sequence[np.ndarray]) -> float:
+    """The worst agreement of a defect's outline with its mask; 1 without defects."""
+    pairs = zip(item.labels, outlines, strict=True)
+    shares = [overlap(x.mask, outline) for x, outline in pairs if x.mask is not None]
+    return round(min(shares, default=1.0), 3)
 
 
 def _write_mask(folder: Path, item: Item) -> str | None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from augmentor.fiftyone_io.connection import connect, database_errors
 from augmentor.fiftyone_io.register import load
-from augmentor.fiftyone_io.schema import ID, RUNS
+from augmentor.fiftyone_io.schema import ID, RUNS, noted
 
 CLOSE = 0.1
 """Two images nearer than this share of what is usual between two training images are suspected
@@ -73,20 +73,17 @@ def _runs(dataset: Any, view: Any, vectors: np.ndarray, extractor: str) -> None:
     import fiftyone.brain as fob
 
     name = re.sub(r"\W+", "_", extractor)
-    made = [f"similar_{name}", f"map_{name}"]
-    about = dataset.info.get("augmentor") or {}
+    similar, shown = made = [f"similar_{name}", f"map_{name}"]
     # those of people, whatever they are called, are theirs
-    ours = {*made, *about.get(RUNS, ())}
+    ours = {*made, *noted(dataset).get(RUNS, ())}
     for key in dataset.list_brain_runs():
         if key in ours:
             dataset.delete_brain_run(key)
-    dataset.info["augmentor"] = {**about, RUNS: made}
+    dataset.info["augmentor"] = {**noted(dataset), RUNS: made}
     dataset.save()
     quiet: dict[str, Any] = {"embeddings": vectors, "progress": False}
-    fob.compute_similarity(
-        view, brain_key=f"similar_{name}", backend="sklearn", metric="cosine", **quiet
-    )
-    fob.compute_visualization(view, brain_key=f"map_{name}", method="pca", num_dims=2, **quiet)
+    fob.compute_similarity(view, brain_key=similar, backend="sklearn", metric="cosine", **quiet)
+    fob.compute_visualization(view, brain_key=shown, method="pca", num_dims=2, **quiet)
 
 
 def _neighbours(

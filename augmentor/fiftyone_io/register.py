@@ -26,6 +26,7 @@ from augmentor.fiftyone_io.schema import (
     detail_fields,
     details_version_of,
     fields_of,
+    noted,
     version_of,
 )
 from augmentor.items import Item, PoolSample, check_classes, real_item, synthetic_item
@@ -168,9 +169,7 @@ def is_free(name: str, project: Path) -> bool:
     `check_name`."""
     fo = connect()
     with database_errors():
-        if fo.dataset_exists(name):
-            return not _obstacle(fo.load_dataset(name), project)
-        return not _alike(fo, name)
+        return not _taken(fo, name, project)
 
 
 def check_name(name: str, project: Path) -> None:
@@ -185,27 +184,23 @@ def check_name(name: str, project: Path) -> None:
     """
     fo = connect()
     with database_errors():
-        if fo.dataset_exists(name):
-            said = _obstacle(fo.load_dataset(name), project)
-        elif other := _alike(fo, name):
-            said = (
-                f"FiftyOne has a dataset {other!r} already, which it does not tell from {name!r} "
-                "(case counts for nothing, and dots, - and _ are one); choose another name: "
-                "augment import SOURCE --name NAME, or change `name` in augment.yaml."
-            )
-        else:
-            said = ""
-        if said:
+        if said := _taken(fo, name, project):
             raise DatabaseError(said)
 
 
-def _alike(fo: Any, name: str) -> str:
-    """Another dataset at whose address in the App this one would be, for which FiftyOne refuses its
-    name; empty where there is none."""
+def _taken(fo: Any, name: str, project: Path) -> str:
+    """Why a project may not have a dataset of this name; empty if it may."""
+    if fo.dataset_exists(name):
+        return _obstacle(fo.load_dataset(name), project)
     from fiftyone.core.utils import to_slug
 
-    address = to_slug(name)
-    return next((o for o in fo.list_datasets() if o != name and to_slug(o) == address), "")
+    # it refuses a name whose address in the App would be another's
+    other = next((o for o in fo.list_datasets() if to_slug(o) == to_slug(name)), "")
+    return other and (
+        f"FiftyOne has a dataset {other!r} already, which it does not tell from {name!r} (case "
+        "counts for nothing, and dots, - and _ are one); choose another name: augment import "
+        "SOURCE --name NAME, or change `name` in augment.yaml."
+    )
 
 
 def note(name: str, **values: Any) -> None:
@@ -217,7 +212,7 @@ def note(name: str, **values: Any) -> None:
     fo = connect()
     with database_errors():
         dataset = load(fo, name)
-        dataset.info["augmentor"] = {**(dataset.info.get("augmentor") or {}), **values}
+        dataset.info["augmentor"] = {**noted(dataset), **values}
         dataset.save()
 
 
@@ -226,7 +221,7 @@ def save_own_view(dataset: Any, title: str, view: Any, **how: Any) -> None:
     address in the App stays, and ours is not saved then."""
     from fiftyone.core.utils import to_slug
 
-    about = dataset.info.get("augmentor") or {}
+    about = noted(dataset)
     ours, address = about.get(VIEWS, []), to_slug(title)
     if any(to_slug(o) == address and o not in ours for o in dataset.list_saved_views()):
         return
@@ -253,7 +248,7 @@ def dataset_info(name: str) -> dict[str, Any]:
     """
     fo = connect()
     with database_errors():
-        return dict(load(fo, name).info.get("augmentor") or {})
+        return noted(load(fo, name))
 
 
 @dataclass(frozen=True)
@@ -296,9 +291,8 @@ def _register(
         counts = _write(fo, dataset, planned, known, classes)
         stays = {image.id for image in planned}
         counts |= _retire(dataset, [old for key, old in known.items() if key not in stays])
-        about = dataset.info.get("augmentor") or {}
-        noted = {name: about[name] for name in (RUNS, VIEWS) if name in about}
-        dataset.info["augmentor"] = {**info, **noted}
+        kept = {key: value for key, value in noted(dataset).items() if key in (RUNS, VIEWS)}
+        dataset.info["augmentor"] = {**info, **kept}
         for tag in ("synthetic", REJECTED):
             save_own_view(dataset, tag, dataset.match_tags(tag))
         dataset.save()
@@ -340,8 +334,8 @@ def _open(fo: Any, name: str, project: Path | None) -> Any:
 
 def _owner(dataset: Any) -> Path | None:
     """Folder of the project that a dataset was registered for, as it was then."""
-    noted = (dataset.info.get("augmentor") or {}).get("project")
-    return Path(noted) if noted else None
+    folder = noted(dataset).get("project")
+    return Path(folder) if folder else None
 
 
 def _obstacle(dataset: Any, project: Path | None) -> str:

@@ -132,12 +132,11 @@ def _relabel(dataset: Any, labels: Mapping[str, str]) -> None:
     Field by field and for all samples at once, which is several times as fast as by samples.
     """
     numbers = {name: number for number, name in dataset.default_mask_targets.items()}
-    for name in sorted(set(labels.values()) - set(numbers)):
-        # a class that came after the last build, behind those known then, as import numbers it
-        numbers[name] = max(numbers.values(), default=0) + 1
-        dataset.default_classes = [*dataset.default_classes, name]
-        targets = {number: known for known, number in numbers.items()}
-        dataset.default_mask_targets = targets
+    # classes that came after the last build stand behind those known then, as import numbers them
+    if later := sorted(set(labels.values()) - set(numbers)):
+        numbers |= {name: n for n, name in enumerate(later, max(numbers.values(), default=0) + 1)}
+        dataset.default_classes = [*dataset.default_classes, *later]
+        dataset.default_mask_targets = {number: name for name, number in numbers.items()}
         dataset.save()
     ids = list(labels)
     view = dataset.select(ids, ordered=True)

@@ -89,6 +89,11 @@ def shown(score: str) -> Shown:
     return SCORES.get(score, Shown(score, "", 0))
 
 
+def noted(dataset: Any) -> dict[str, Any]:
+    """What we noted with a dataset: {} where somebody else made it."""
+    return dict(dataset.info.get("augmentor") or {})
+
+
 def declare(fo: Any, dataset: Any, classes: Sequence[str], scores: Iterable[str]) -> None:
     """Declare every field that a build writes, so that the App offers filters for all of them.
 

@@ -16,6 +16,7 @@ from augmentor.fiftyone_io.schema import (
     REVIEW,
     SCORES,
     VIEWS,
+    noted,
 )
 
 TO_REVIEW, BY_FILTER, BY_HAND = "to review", "rejected by filter", "rejected by hand"
@@ -42,7 +43,7 @@ def prepare_views(name: str, classes: Sequence[str]) -> None:
     with database_errors():
         dataset = load(fo, name)
         _rank(dataset)
-        ours = (dataset.info.get("augmentor") or {}).get(VIEWS, ())
+        ours = noted(dataset).get(VIEWS, ())
         for title in _OLD_VIEWS:
             if title in ours and dataset.has_saved_view(title):
                 dataset.delete_saved_view(title)

@@ -32,15 +32,16 @@ def export_project(project: Project, layout: Format, to: Path | None, reporter: 
     records = [r for r in known if r.id in ids]
     samples = read_samples(project, chosen)
     check_sources(samples, known)
-    unclear = [sample for sample in samples if not shows_one_class(sample)]
-    if layout == "folders" and unclear:
-        samples = [sample for sample in samples if shows_one_class(sample)]
+    unclear = sum(not shows_one_class(s) for s in samples) if layout == "folders" else 0
+    if unclear:
         reporter.warn(
-            f"{len(unclear)} synthetic images also show real defects of another class, so that no "
+            f"{unclear} synthetic images also show real defects of another class, so that no "
             "folder is right for them; they are left out"
         )
     folder = (to or project.export(layout)).resolve()
-    reporter.say(f"Writing {len(records)} real and {len(samples)} synthetic images as {layout}")
+    reporter.say(
+        f"Writing {len(records)} real and {len(samples) - unclear} synthetic images as {layout}"
+    )
     export_dataset(
         folder,
         layout,

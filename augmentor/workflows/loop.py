@@ -96,12 +96,11 @@ def run_loop(
     config, generators = _settings(project, asked)
     folder = project.folder / FOLDER
     before = read_state(folder) if not restart else None
-    same = before is not None and before.key == _key(project, config, asked, generators)
-    if before and same:
+    if before and before.key == _key(project, config, asked, generators):
         before = _with_more(folder, before, asked, reporter)
-    # without the database where there is nothing to do but to say it again
-    if before and same and before.finished and (looped := read_again(project, before)):
-        return looped
+        # without the database where there is nothing to do but to say it again
+        if before.finished and (looped := read_again(project, before)):
+            return looped
     # what is built in the end must not be refused then
     fiftyone_io.check_name(project.mixed_name, project.folder)
     hand_decisions(project)

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from augmentor.decisions import now
+from augmentor.decisions import Standing, now
 from augmentor.errors import ProjectError
 from augmentor.mix_plan import plan_mix
 from augmentor.mixing import Mix
 from augmentor.workflows.arms import COPY_PASTE, MIXED, REAL, without_pastes
 from augmentor.workflows.build import with_mix, write_dataset
-from augmentor.workflows.decisions import hand_decisions, logged_decisions
+from augmentor.workflows.decisions import hand_decisions
 from augmentor.workflows.evaluate import evaluate_project
 from augmentor.workflows.generators import fill_pool
 from augmentor.workflows.loop_offers import Bench
@@ -79,8 +79,9 @@ def finish(
         book.put(finished=True, verdict=NOTHING)
         _render(project, book.state, content, None, page)
         return Looped(book.state, None, page)
-    _refuse_other_decisions(project, best)
-    _build(project, bench, book.state, best, reporter)
+    standing = hand_decisions(project)
+    _refuse_other_decisions(standing, best)
+    _build(project, bench, book.state, best, standing, reporter)
     mix = sha256_of(content["samples"])
     if not any((test.key, test.mix) == (book.state.key, mix) for test in book.state.tests):
         test = Test(key=book.state.key, mix=mix, time=now())
@@ -112,9 +113,8 @@ def read_again(project: Project, state: State) -> Looped | None:
     return Looped(state, report or None, page)
 
 
-def _refuse_other_decisions(project: Project, best: Offer) -> None:
+def _refuse_other_decisions(standing: Mapping[str, Standing], best: Offer) -> None:
     """What was decided while the loop ran was not in what val was asked about."""
-    standing = hand_decisions(project)
     other = [
         sample_id
         for _, sample_id, class_name in best.samples
@@ -145,9 +145,15 @@ def _mix(bench: Bench, state: State, best: Offer) -> dict[str, Any]:
     }
 
 
-def _build(project: Project, bench: Bench, state: State, best: Offer, reporter: Reporter) -> None:
+def _build(
+    project: Project,
+    bench: Bench,
+    state: State,
+    best: Offer,
+    standing: Mapping[str, Standing],
+    reporter: Reporter,
+) -> None:
     """Make the mix the project's dataset, by what `augment build` uses."""
-    standing = logged_decisions(project)
     chosen: dict[str, list[SyntheticDefect]] = {}
     for sample in bench.samples(best):
         chosen.setdefault(sample.record.generator, []).append(sample.record)

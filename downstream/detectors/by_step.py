@@ -384,8 +384,8 @@ def _suppressed(validator: Any, raw: Any) -> Iterator[dict[str, torch.Tensor]]:
     after some seconds it leaves what is left of a batch without a box, so that a busy machine
     would decide what is found."""
     outputs = raw[0] if isinstance(raw, (list, tuple)) else raw
-    for k in range(len(outputs)):
-        yield from validator.postprocess(outputs[k : k + 1])
+    for one in outputs.split(1):
+        yield from validator.postprocess(one)
 
 
 @torch.no_grad()

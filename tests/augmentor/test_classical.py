@@ -197,6 +197,16 @@ def test_instances_that_touch_or_overlap_keep_a_box_each(tmp_path):
         assert {label.class_name for label in labels} == {"pit"}
 
 
+def test_fragments_of_an_instance_share_a_box(tmp_path):
+    broken = example(tmp_path / "data", 1, "pit", [("pit", (20, 12, 60, 40))])
+    fragments = np.full((28, 40), 255, np.uint8)
+    fragments[:, 14:26] = 0
+    Image.fromarray(fragments).save(broken.instances[0].mask_path)
+    for record in write_classical_pool([broken], {"pit": 10}, tmp_path / "pool", seed=0):
+        (label,) = synthetic_item(PoolSample(tmp_path / "pool", record)).labels
+        assert label.mask.shape[0] * label.mask.shape[1] > 700 and label.mask.mean() < 0.8
+
+
 def test_a_box_stays_as_wide_as_it_was_drawn_around_a_guessed_mask(tmp_path):
     wide = example(tmp_path / "data", 1, "pit", [("pit", (20, 12, 60, 40))], kind="approximate")
     guess = np.zeros((28, 40), np.uint8)

@@ -65,7 +65,7 @@ def test_both_tasks_end_to_end(blobs: Path, tmp_path: Path) -> None:
     assert {run["steps"] for run in report["runs"] if run["task"] == "detection"} == {4}
     assert told[-1][1:] == (20, 20) and told[0] == ("detection real seed 0", 1, 20)
     notes = " ".join(report["notes"])
-    assert "100 resamples are too few to call one of" in notes
+    assert "100 resamples are too few to call one of 2 classes or arms better or worse" in notes
     assert "One seed alone" in notes and "from scratch" in notes and "Few defects on test" in notes
     assert notes.count("of the steps drew real images alone") == 2, "both by default"
     table = format_table(report)

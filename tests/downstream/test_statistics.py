@@ -104,9 +104,9 @@ def test_holm_by_hand() -> None:
 
 def test_a_class_must_pass_the_correction() -> None:
     found = Difference(0.1, 0.01, 0.2, 0.03)
-    assert corrected_verdict(found, 0.03, 0.95) == "helps"
-    assert corrected_verdict(found, 0.06, 0.95) == "no evidence"
-    assert corrected_verdict(Difference(-0.1, -0.2, -0.01, 0.01), 0.02, 0.95) == "hurts"
+    assert corrected_verdict(found.verdict, 0.03, 0.95) == "helps"
+    assert corrected_verdict(found.verdict, 0.06, 0.95) == "no evidence"
+    assert corrected_verdict(Difference(-0.1, -0.2, -0.01, 0.01).verdict, 0.02, 0.95) == "hurts"
 
 
 def test_nothing_to_compare() -> None:

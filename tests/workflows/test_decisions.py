@@ -29,6 +29,15 @@ def pool(folder):
     return {record["id"]: record for record in map(json.loads, lines)}
 
 
+def tag_rejected(sample_id):
+    """What a person does with the App's own tag icon."""
+    import fiftyone as fo
+
+    sample = fo.load_dataset("decided-mixed").match({"augment_id": sample_id}).first()
+    sample.tags.append("rejected")
+    sample.save()
+
+
 def run(*arguments):
     code, output = augment(*arguments)
     assert code == 0, output
@@ -173,11 +182,8 @@ def test_the_apps_own_tag_is_taken_over_into_the_log(fresh):
 
     here = ("--project", fresh)
     run(*BUILD, *here)
-    dataset = fo.load_dataset("decided-mixed")
     gone = sorted(mixed(fresh))[0]
-    sample = dataset.match({"augment_id": gone}).first()
-    sample.tags.append("rejected")
-    sample.save()
+    tag_rejected(gone)
     assert "1 rejected" in run(*BUILD, *here)
     assert gone not in mixed(fresh)
     (decision,) = read_decisions(fresh)
@@ -193,14 +199,11 @@ def test_the_apps_own_tag_is_taken_over_into_the_log(fresh):
 
 
 def test_a_tag_that_was_taken_over_and_taken_back_stays_away(fresh, tmp_path):
-    import fiftyone as fo
 
     here = ("--project", fresh)
     run(*BUILD, *here)
     gone = sorted(mixed(fresh))[0]
-    sample = fo.load_dataset("decided-mixed").match({"augment_id": gone}).first()
-    sample.tags.append("rejected")
-    sample.save()
+    tag_rejected(gone)
     run("decisions", "export", tmp_path / "d.jsonl", *here)
     run("decisions", "add", "undo", gone, *here)
     run(*BUILD, *here)
@@ -209,14 +212,11 @@ def test_a_tag_that_was_taken_over_and_taken_back_stays_away(fresh, tmp_path):
 
 
 def test_a_decision_outranks_the_tag_that_was_set_before_it(fresh):
-    import fiftyone as fo
 
     here = ("--project", fresh)
     run(*BUILD, *here)
     kept = sorted(mixed(fresh))[0]
-    sample = fo.load_dataset("decided-mixed").match({"augment_id": kept}).first()
-    sample.tags.append("rejected")
-    sample.save()
+    tag_rejected(kept)
     run("decisions", "add", "accept", kept, *here)
     run(*BUILD, *here)
     assert kept in mixed(fresh)

@@ -14,6 +14,7 @@ from augmentor.cli.errors import EXIT_LEAK, EXIT_PROJECT
 from augmentor.errors import ProjectError
 from augmentor.records_io import load_records
 from augmentor.workflows.arms import write_arms_export
+from augmentor.workflows.decisions import hand_decisions
 from augmentor.workflows.loop_end import _refuse_other_decisions
 from augmentor.workflows.loop_offers import Bench
 from augmentor.workflows.loop_state import START, Offer, State, read_state
@@ -245,14 +246,14 @@ def test_what_was_rejected_while_a_loop_ran_never_sees_test(short):
         arm="copy-paste@0.5", kind="sweep", what="a mix", ratio=0.5,
         samples=tuple(("copy-paste", name, "pit") for name in ids),
     )  # fmt: skip
-    _refuse_other_decisions(open_project(folder), best)
+    _refuse_other_decisions(hand_decisions(open_project(folder)), best)
     for action in (("relabel", "--class", "stain"), ("reject",)):
         code, output = augment(
             "decisions", "add", action[0], ids[0], *action[1:], "--project", folder
         )
         assert code == 0, output
         with pytest.raises(ProjectError, match=rf"1 samples .* such as {ids[0]}, .* --restart"):
-            _refuse_other_decisions(open_project(folder), best)
+            _refuse_other_decisions(hand_decisions(open_project(folder)), best)
 
 
 def test_a_sample_made_from_val_is_refused(short):
