@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from augmentor.decisions import Standing
 from augmentor.errors import DecisionError
@@ -24,6 +24,15 @@ Scores = Mapping[str, float | str]
 """Scores of `generator.quality.scoring` of one sample."""
 
 
+_EXEMPT: dict[str, tuple[RuleName, ...]] = {
+    "copy-paste": ("memorisation",),
+    "plain-paste": ("memorisation",),
+    "poisson-paste": ("memorisation",),
+    "cutpaste": ("class-agreement", "realism", "memorisation", "seam"),
+    "perlin": ("class-agreement", "realism", "memorisation", "seam"),
+}
+
+
 class FilterConfig(StrictModel):
     """Which samples are rejected without anybody looking at them."""
 
@@ -35,16 +44,18 @@ class FilterConfig(StrictModel):
         "in the torch hub cache, else a small network trained on the train split",
     )
     exempt: dict[str, tuple[RuleName, ...]] = Field(
-        {
-            "copy-paste": ("memorisation",),
-            "plain-paste": ("memorisation",),
-            "poisson-paste": ("memorisation",),
-            "cutpaste": ("class-agreement", "realism", "memorisation", "seam"),
-            "perlin": ("class-agreement", "realism", "memorisation", "seam"),
-        },
+        _EXEMPT,
         description="rules that pass over a generator's samples: pasted defects are copies on "
-        "purpose, and cutpaste and perlin imitate no class",
+        "purpose, and cutpaste and perlin imitate no class; what is said of one generator leaves "
+        "the others as they are, and [] has it judged by every rule",
     )
+
+    @field_validator("exempt", mode="after")
+    @classmethod
+    def _beside_the_usual(
+        cls, given: dict[str, tuple[RuleName, ...]]
+    ) -> dict[str, tuple[RuleName, ...]]:
+        return _EXEMPT | given
 
     @property
     def compares(self) -> bool:

@@ -1,5 +1,6 @@
 """Pascal VOC: an XML file an image, image sets, and palette masks where all masks are known."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -25,6 +26,9 @@ FOLDERS = ("JPEGImages", "Annotations", "SegmentationClass", "SegmentationObject
 def write_voc(folder: Path, wanted: Wanted) -> None:
     """Fill `folder` with the tree of VOC2012.
 
+    `ImageSets/Main` holds every image, `ImageSets/Segmentation` those with masks: where every
+    defect has an exact one, good parts are among them, all background.
+
     Boxes are VOC's own: pixels are counted from 1, and the last one belongs to the box. A reader
     that takes the numbers for edges counted from 0 (FiftyOne's) finds them a pixel too far right
     and down at the near corner.
@@ -38,24 +42,34 @@ def write_voc(folder: Path, wanted: Wanted) -> None:
         )
     for name in FOLDERS:
         (folder / name).mkdir()
-    sets = folder / "ImageSets" / "Main"
-    sets.mkdir(parents=True)
     stems: dict[str, list[str]] = {split: [] for split in SPLITS}
+    segmented: dict[str, list[str]] = {split: [] for split in SPLITS}
+    masks_known = wanted.task == "segment"
     lines = []
     for item, arms in wanted.items():
         image, annotation = f"JPEGImages/{image_name(item)}", f"Annotations/{item.id}.xml"
         copy_image(item.image_path, folder / image)
-        segmented = _write_masks(folder, item, wanted.classes)
-        tree = _tree(item, wanted.name, segmented)
+        has_masks = (masks_known or bool(item.labels)) and _write_masks(
+            folder, item, wanted.classes
+        )
+        tree = _tree(item, wanted.name, has_masks)
         ElementTree.indent(tree)
         tree.write(folder / annotation, encoding="unicode")
         stems[item.split].append(item.id)
+        segmented[item.split] += [item.id] if has_masks else []
         line = manifest_line(item, arms, wanted.classes) | {"image": image, "label": annotation}
         line |= {"sha256": hash_of(item, folder / image), "provenance": provenance(item)}
         lines.append(line)
-    for split in SPLITS:
-        (sets / f"{split}.txt").write_text("".join(f"{s}\n" for s in stems[split]), "utf-8")
+    _write_sets(folder / "ImageSets" / "Main", stems)
+    if any(segmented.values()):
+        _write_sets(folder / "ImageSets" / "Segmentation", segmented)
     write_lines(folder / "manifest.jsonl", lines)
+
+
+def _write_sets(folder: Path, stems: Mapping[str, Sequence[str]]) -> None:
+    folder.mkdir(parents=True)
+    for split in SPLITS:
+        (folder / f"{split}.txt").write_text("".join(f"{s}\n" for s in stems[split]), "utf-8")
 
 
 def _tree(item: Item, name: str, segmented: bool) -> ElementTree.ElementTree:
@@ -90,7 +104,7 @@ def _text(parent: ElementTree.Element, name: str, value: object) -> None:
 def _write_masks(folder: Path, item: Item, classes: tuple[str, ...]) -> bool:
     """Write the class and object masks, 0 is background; False where a mask is unknown."""
     painted = class_map(item, classes)
-    if painted is None or not item.labels or len(item.labels) > 254:
+    if painted is None or len(item.labels) > 254:
         return False
     objects = np.zeros_like(painted)
     numbered = enumerate(item.labels, 1)

@@ -112,8 +112,18 @@ def database_status() -> tuple[bool, str]:
         return False, f"MongoDB does not answer ({str(fault)[:160]}); check {_URI}."
     except Exception as fault:  # doctor reports whatever is wrong, and goes on
         return False, str(fault)
-    where = f"at {given}" if given else f"in {mongod.database_dir()}"
+    where = f"at {without_password(given)}" if given else f"in {mongod.database_dir()}"
     return True, f"mongod {version}, {where}"
+
+
+def without_password(uri: str) -> str:
+    """A database's address as it may be shown: no user's password, no options, which may hold
+    secrets as well."""
+    scheme, _, rest = uri.partition("://")
+    authority = rest.split("?", 1)[0]
+    user, at, hosts = authority.rpartition("@")
+    named = f"{user.split(':', 1)[0]}{':***' if ':' in user else ''}{at}{hosts}"
+    return f"{scheme}://{named}"
 
 
 @contextmanager

@@ -32,6 +32,9 @@ _OLD_VIEWS = ("synthetic", REJECTED)
 def prepare_views(name: str, classes: Sequence[str]) -> None:
     """Save the review's views, order, sidebar and colours with a dataset; safe to repeat.
 
+    How a person arranged the sidebar stays, only fields that it lacks are added; colours and shown
+    fields are set where nobody has set any.
+
     Args:
         name: of the dataset.
         classes: defect classes in label order.
@@ -191,21 +194,25 @@ def _sidebar(fo: Any, dataset: Any) -> None:
         ("made from", below("synthetic"), False),
         ("metadata", below("metadata"), False),
     ]
-    taken: set[str] = set()
+    usual = fo.DatasetAppConfig.default_sidebar_groups(dataset)
+    groups.append(("other", [path for group in usual for path in group.paths], False))
+    there = {path for _, paths, _ in groups for path in paths}
     documents = []
+    for document in dataset.app_config.sidebar_groups or ():
+        if kept := [path for path in document.paths if path in there]:  # fields may be gone
+            document.paths = kept
+            documents.append(document)
+    taken = {path for document in documents for path in document.paths}
+    by_title = {document.name: document for document in documents}
     for title, paths, expanded in groups:
         kept = [p for p in paths if p not in taken]
         if not kept:
             continue  # the App would show an empty group as `No fields`
         taken |= set(kept)
+        if title in by_title:
+            by_title[title].paths = [*by_title[title].paths, *kept]
+            continue
         documents.append(fo.SidebarGroupDocument(name=title, paths=kept, expanded=expanded))
-    rest = [
-        path
-        for group in fo.DatasetAppConfig.default_sidebar_groups(dataset)
-        for path in group.paths
-        if path not in taken
-    ]
-    documents.append(fo.SidebarGroupDocument(name="other", paths=rest, expanded=False))
     dataset.app_config.sidebar_groups = documents
 
 
@@ -215,11 +222,14 @@ def _colours(fo: Any, dataset: Any) -> None:
         {"value": "real", "color": REAL_COLOUR},
         {"value": "synthetic", "color": SYNTHETIC_COLOUR},
     ]
-    dataset.app_config.color_scheme = fo.ColorScheme(
-        color_by="value",
-        fields=[
-            {"path": "ground_truth", "colorByAttribute": "origin", "valueColors": by_origin},
-            {"path": "tags", "valueColors": by_origin},
-        ],
-    )
-    dataset.app_config.active_fields = fo.ActiveFields(paths=["ground_truth", "defect", "tags"])
+    shown = dataset.app_config
+    if shown.color_scheme is None:
+        shown.color_scheme = fo.ColorScheme(
+            color_by="value",
+            fields=[
+                {"path": "ground_truth", "colorByAttribute": "origin", "valueColors": by_origin},
+                {"path": "tags", "valueColors": by_origin},
+            ],
+        )
+    if shown.active_fields is None:
+        shown.active_fields = fo.ActiveFields(paths=["ground_truth", "defect", "tags"])

@@ -35,7 +35,7 @@ def bring_predictions(
     Args:
         project: which was evaluated.
         reporter: told of the progress.
-        arms: of the last evaluation; None: all of them.
+        arms: of the last evaluation; None: all that have a finished training.
         seed: of the trainings.
 
     Raises:
@@ -43,13 +43,26 @@ def bring_predictions(
         DatabaseError: the dataset is another project's, or the database can't be started, or died.
     """
     report = _report(project, arms, seed)
-    arms = tuple(dict.fromkeys(arms or report["arms"]))
+    everything = tuple(dict.fromkeys(arms or report["arms"]))
     if not fiftyone_io.dataset_exists(project.mixed_name):
         raise ProjectError(
             f"FiftyOne has no dataset {project.mixed_name!r}; build it: augment build"
         )
     fiftyone_io.check_name(project.mixed_name, project.folder)
-    predicted = [_predicted(project.evaluation, report, arm, seed) for arm in arms]
+    found = {arm: _predicted(project.evaluation, report, arm, seed) for arm in everything}
+    missing = [arm for arm, own in found.items() if own is None]
+    if missing and (arms or len(missing) == len(found)):
+        raise ProjectError(
+            f"No training of the arm {missing[0]!r} with seed {seed} is finished; type: augment "
+            "evaluate"
+        )
+    if missing:
+        reporter.say(
+            f"Left out, as no training with seed {seed} is finished: {', '.join(missing)} (type "
+            "`augment evaluate` for them)"
+        )
+    predicted = [own for own in found.values() if own is not None]
+    arms = tuple(own.arm for own in predicted)
     reporter.say(f"Writing predictions into FiftyOne ({project.mixed_name}): {', '.join(arms)}")
     gain = fiftyone_io.show_predictions(project.mixed_name, predicted, _compared(arms))
     return Brought(arms, seed, project.mixed_name, gain)
@@ -82,8 +95,8 @@ def _compared(arms: Sequence[str]) -> tuple[str, str] | None:
     return baseline, MIXED if MIXED in others else others[0]
 
 
-def _predicted(evaluation: Path, report: dict[str, Any], arm: str, seed: int) -> Predicted:
-    """What the runs of an arm and a seed say; those that failed say nothing."""
+def _predicted(evaluation: Path, report: dict[str, Any], arm: str, seed: int) -> Predicted | None:
+    """What the runs of an arm and a seed say; None where all of them failed or are unfinished."""
     found: dict[str, list[Found]] = {}
     guesses: dict[str, Guess] = {}
     maps: dict[str, Path] = {}
@@ -106,9 +119,7 @@ def _predicted(evaluation: Path, report: dict[str, Any], arm: str, seed: int) ->
         else:
             guesses = {row["id"]: _guess(row, result["labels"]) for row in rows}
     if not about:
-        raise ProjectError(
-            f"No training of the arm {arm!r} with seed {seed} is finished; type: augment evaluate"
-        )
+        return None
     said = f"arm {arm}, seed {seed}, {' and '.join(about)}"
     return Predicted(arm, said, threshold, found, guesses, maps)
 

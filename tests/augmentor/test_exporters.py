@@ -583,12 +583,22 @@ def test_voc_boxes_and_masks_come_back(made, tmp_path):
         ]
         wanted = made.masks[stem]
         assert boxes == [(c, list(np.add(box_of(m), (1, 1, 0, 0)))) for c, m in wanted]
-        assert read["segmented"] == str(int(bool(wanted)))
+        assert read["segmented"] == "1"
         if wanted:
             painted = np.asarray(Image.open(folder / f"SegmentationClass/{stem}.png"))
             for k, name in enumerate(CLASSES, 1):
                 union = np.any([m for c, m in wanted if c == name], axis=0)
                 assert np.array_equal(painted == k, np.broadcast_to(union, painted.shape))
+
+
+def test_voc_lists_what_is_segmented_good_parts_too(made, tmp_path):
+    folder = exported(tmp_path, made, "voc")
+    for split in ("train", "val", "test"):
+        listed = (folder / f"ImageSets/Segmentation/{split}.txt").read_text()
+        assert listed == (folder / f"ImageSets/Main/{split}.txt").read_text()
+        for stem in listed.split():
+            painted = np.asarray(Image.open(folder / f"SegmentationClass/{stem}.png"))
+            assert painted.any() == bool(made.masks[stem])
 
 
 def test_mvtec_has_only_good_parts_in_train_and_a_mask_for_each_fault(made, tmp_path):

@@ -29,7 +29,7 @@ from augmentor.fiftyone_io import (
     register_real,
 )
 from augmentor.fiftyone_io.app import _free_port
-from augmentor.fiftyone_io.connection import database_errors
+from augmentor.fiftyone_io.connection import database_errors, without_password
 from generator.records import GOOD, DefectExample
 
 
@@ -219,6 +219,19 @@ def test_a_dataset_of_somebody_else_is_not_touched(fo, data, records):
 
 def test_the_status_names_the_server_and_its_folder(fo, home):
     assert database_status() == (True, f"mongod 6.0.5, in {home / 'mongo'}")
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("mongodb://lab:27017/", "mongodb://lab:27017/"),
+        ("mongodb://qa:s3cret@lab:27017/db?authSource=a", "mongodb://qa:***@lab:27017/db"),
+        ("mongodb+srv://qa:p%40ss@one.lab,two.lab", "mongodb+srv://qa:***@one.lab,two.lab"),
+        ("mongodb://x509@lab/?tlsCertificateKeyFilePassword=s3cret", "mongodb://x509@lab/"),
+    ],
+)
+def test_a_database_is_named_without_its_password(given, shown):
+    assert without_password(given) == shown
 
 
 def test_an_unknown_dataset_is_answered_with_those_that_exist(fo, records):

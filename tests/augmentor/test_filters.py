@@ -85,9 +85,12 @@ def test_a_generator_that_copies_on_purpose_is_not_blamed_for_copying():
     copies = {"s": FINE | {"memorisation": 0.0, "realism": 2.0}}
     (pasted,) = apply_rules([sample(generator="copy-paste")], FilterConfig(), copies)
     assert [v.rule for v in pasted.verdicts] == ["realism"]
-    strict = FilterConfig(exempt={})
-    (blamed,) = apply_rules([sample(generator="copy-paste")], strict, copies)
+    strict = FilterConfig(exempt={"copy-paste": ()})
+    blamed, other = apply_rules(
+        [sample(generator="copy-paste"), sample(generator="plain-paste")], strict, copies
+    )
     assert [v.rule for v in blamed.verdicts] == ["realism", "memorisation"]
+    assert [v.rule for v in other.verdicts] == ["realism"]
 
 
 def test_a_rule_that_is_off_does_not_judge():

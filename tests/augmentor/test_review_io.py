@@ -111,6 +111,32 @@ def test_views_of_a_persons_own_stay(fo, data, records):
     assert "accepted" not in dataset.list_saved_views()
 
 
+def test_a_persons_sidebar_and_colours_stay_and_new_fields_are_added(fo, data, records):
+    register_mix("own-sidebar", records, [synthetic(data, 0)], CLASSES, {})
+    prepare_views("own-sidebar", CLASSES)
+    dataset = fo.load_dataset("own-sidebar")
+    assert dataset.app_config.sidebar_groups[1].name == "labels"
+    assert dataset.app_config.color_scheme.color_by == "value"
+    mine = [
+        fo.SidebarGroupDocument(name="first of all", paths=["review.verdict", "gone"]),
+        fo.SidebarGroupDocument(name="scores", paths=["tags"], expanded=False),
+    ]
+    dataset.app_config.sidebar_groups = mine
+    dataset.app_config.color_scheme = fo.ColorScheme(color_by="field")
+    dataset.app_config.active_fields = fo.ActiveFields(paths=["defect"])
+    dataset.save()
+    prepare_views("own-sidebar", CLASSES)
+    dataset.reload()
+    groups = dataset.app_config.sidebar_groups
+    assert [group.name for group in groups[:2]] == ["first of all", "scores"]
+    assert groups[0].paths == ["review.verdict"]
+    assert groups[1].paths[0] == "tags" and len(groups[1].paths) > 1 and not groups[1].expanded
+    paths = [path for group in groups for path in group.paths]
+    assert len(set(paths)) == len(paths) and {"ground_truth", "review.who"} <= set(paths)
+    assert dataset.app_config.color_scheme.color_by == "field"
+    assert dataset.app_config.active_fields.paths == ["defect"]
+
+
 def test_a_class_that_came_after_the_build_can_be_given(fo, data, records):
     register_mix("later", records, [synthetic(data, 0, "scratch")], CLASSES, {})
     assert mirror("later", {"syn-0": standing("syn-0", class_name="dent")}) == 1

@@ -126,6 +126,22 @@ def test_another_evaluation_of_the_project_reuses_what_it_shares(evaluated):
     assert {run["state"] for run in report_of(evaluated)["runs"]} == {"reused"}
 
 
+def test_an_arm_that_failed_is_left_out_and_named(evaluated):
+    results = [
+        run_of(evaluated, task, "mixed") / "result.json" for task in ("detection", "classification")
+    ]
+    for path in results:
+        path.rename(path.with_suffix(".away"))
+    code, output = augment("predictions", "--project", evaluated)
+    refused, said = augment("predictions", "--arms", "real,mixed", "--project", evaluated)
+    for path in results:
+        path.with_suffix(".away").rename(path)
+    assert code == 0, output
+    assert "Left out, as no training with seed 0 is finished: mixed (type `augment eval" in output
+    assert refused == EXIT_PROJECT
+    assert "No training of the arm 'mixed' with seed 0 is finished; type: augment evaluate" in said
+
+
 def test_predictions_of_what_was_not_evaluated(evaluated, imported):
     code, output = augment("predictions", "--arms", "real,full", "--project", evaluated)
     assert code == EXIT_PROJECT
