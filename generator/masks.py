@@ -63,6 +63,7 @@ class DraftPlanner:
     Attributes:
         fingerprint: hash of the settings, the examples, their labels, masks and regions of
             interest, and the class order.
+        most_px: pixels of the largest image that is planned on.
 
     Raises:
         ExampleError: an example is of another split, there is none, or a mask can't be read.
@@ -89,6 +90,7 @@ class DraftPlanner:
         # sorted, so that neither a draft nor the fingerprint hangs on the order of a listing
         self.examples = tuple(sorted(examples, key=lambda e: e.id))
         self.fingerprint = _fingerprint(self.examples, self.classes, settings, working_size)
+        self.most_px = max([working_size**2, *(e.width * e.height for e in self.examples)])
         self.reader = ExampleReader(settings.cache_mb * 2**20)
         self._backgrounds = Backgrounds(
             self.examples,

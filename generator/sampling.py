@@ -32,6 +32,10 @@ from generator.selection import Selector
 MANIFEST = "manifest.jsonl"
 PLAN_ATTEMPTS = 16
 """A plan that finds no place is tried again with a seed derived from the request's."""
+BLOCK_BYTES = 512 * 2**20
+"""Most memory for the pictures of the drafts that are painted together."""
+DRAFT_BYTES = 10
+"""Of a draft, a pixel: image, paste and context of three bytes each, and the mask."""
 RULES = 2
 """Raised whenever the same weights and settings would paint other pixels than before."""
 
@@ -41,9 +45,11 @@ class Planner(Protocol):
 
     Attributes:
         fingerprint: hash of what plans depend on besides the request.
+        most_px: pixels of the largest image that it plans on.
     """
 
     fingerprint: str
+    most_px: int
 
     def plan(self, request: SampleRequest) -> Draft:
         """Raises PlacementError where no place was found."""
@@ -166,7 +172,7 @@ def sample_pool(
     Args:
         painter: paints the defects.
         planner: decides where and in which shape.
-        requests: what to make; blocks of `painter.batch_size` of them are painted together.
+        requests: what to make; blocks of `block_size` of them are painted together.
         pool: folder; made if need be. What it holds of other painters is left alone.
         composite: turns a draft and its painted crop into a finished sample.
         judge: accepts or rejects by the sample's scores.
@@ -187,8 +193,9 @@ def sample_pool(
         _cut_unfinished_line(pool / MANIFEST)
         held = {r.id: r for r in read_pool(pool)} if (pool / MANIFEST).exists() else {}
         records = []
-        for first in range(0, len(requests), painter.batch_size):
-            block = requests[first : first + painter.batch_size]
+        together = block_size(painter, planner)
+        for first in range(0, len(requests), together):
+            block = requests[first : first + together]
             ids = [sample_id(painter, planner, r, feather_px) for r in block]
             # A block of which something is missing is painted whole: rounding depends on company.
             drafts, painted = [], []
@@ -208,6 +215,17 @@ def sample_pool(
                 if on_sample is not None:
                     on_sample(held[made_id])
     return records
+
+
+def block_size(painter: Painter, planner: Planner) -> int:
+    """How many samples are planned and painted together: `painter.batch_size`, or as many whole
+    images as `BLOCK_BYTES` hold, but one at least.
+
+    It rests on nothing but the painter and the examples, so that a run that goes on cuts the same
+    blocks.
+    """
+    held = BLOCK_BYTES // (DRAFT_BYTES * planner.most_px)
+    return max(1, min(painter.batch_size, held))
 
 
 def plan_until_placed(planner: Planner, request: SampleRequest) -> Draft:

@@ -55,6 +55,7 @@ class Planner:
 
     def __init__(self, examples):
         self.clean = [e for e in examples if e.is_clean]
+        self.most_px = max(e.width * e.height for e in examples)
         self.tried = []
 
     def plan(self, request):
@@ -321,6 +322,29 @@ def test_when_memory_runs_out_blocks_are_painted_in_halves(checkpoint, tmp_path,
             for name in ("roomy", "cramped")
         )
         assert np.abs(one - other).mean() < 1
+
+
+@pytest.mark.parametrize(("megabytes", "blocks"), [(512, [4, 3]), (1, [2, 2, 2, 1]), (0, [1] * 7)])
+def test_large_photographs_are_painted_few_at_a_time(
+    checkpoint, tmp_path, monkeypatch, megabytes, blocks
+):
+    """All drafts of a block are held at once, and each holds whole images."""
+    folder, examples = checkpoint
+    painter = load_painter(folder)
+    seen, paint = [], painter.paint
+
+    def counted(drafts):
+        seen.append(len(drafts))
+        return paint(drafts)
+
+    monkeypatch.setattr(painter, "paint", counted)
+    monkeypatch.setattr(painter, "batch_size", 4)
+    monkeypatch.setattr("generator.sampling.BLOCK_BYTES", megabytes * 2**20)
+    planner = Planner(examples)
+    planner.most_px = 50_000
+    records = make(painter, examples, requests(painter, 7), tmp_path / "p", planner=planner)
+    assert seen == blocks
+    assert [record.index for record in records] == list(range(7))
 
 
 def test_one_sample_that_does_not_fit_is_said_in_a_sentence(checkpoint, tmp_path, monkeypatch):
