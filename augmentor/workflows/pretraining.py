@@ -10,6 +10,7 @@ from augmentor.exporters import write_training_export
 from augmentor.importers import import_source
 from augmentor.records_io import PROJECT_FILE
 from augmentor.sample_data import DRAWING, write_sample_dataset
+from augmentor.workflows.alone import working_on
 from augmentor.workflows.project import Project, edit_project
 from augmentor.workflows.reporting import Reporter
 from downstream.config import PRIMARY, STARTS, ExperimentConfig, Task
@@ -87,15 +88,28 @@ def pretrain(
         SourceError: the folder holds something else, or what another version drew.
         WeightsError: there is no such network.
         RunError: the training failed.
+        BusyError: another one is at work in the folder.
     """
     folder = folder.resolve()
     setting, usual = STARTS[task]
     own = {setting: detector or usual, f"{task}_steps": steps or STEPS[task]}
     asked = {**own, "per_class": per_class, "drawing": DRAWING}
-    about = folder / ABOUT.format(task=task)
-    known, made_before = read_json(about), pretrained_run(folder, task)
+    known, made_before = read_json(folder / ABOUT.format(task=task)), pretrained_run(folder, task)
     if made_before and known.get("asked") == asked:
         return Pretrained(**known["made"], run=made_before)
+    # pictures and export are one for all tasks
+    with working_on(folder, "weights pretrain"):
+        return _pretrain(folder, reporter, task, setting, asked, per_class)
+
+
+def _pretrain(
+    folder: Path,
+    reporter: Reporter,
+    task: Task,
+    setting: str,
+    asked: dict[str, Any],
+    per_class: int,
+) -> Pretrained:
     reporter.say(f"Drawing {6 * per_class} pictures")
     photos = folder / "photos"
     write_sample_dataset(photos, per_class=per_class, clean=per_class, varied=True)
@@ -121,7 +135,7 @@ def pretrain(
         seeds=(0,),
         measure="val",
         detection_mosaic=1.0,
-        **own,
+        **{setting: asked[setting], f"{task}_steps": asked[f"{task}_steps"]},
         **{f"{task}_px": PX[task]},
     )
     whole = read_export(export, config.measure)
@@ -130,7 +144,7 @@ def pretrain(
         run,
         whole,
         config,
-        lambda done, total: reporter.progress(f"Training {own[setting]}", done, total),
+        lambda done, total: reporter.progress(f"Training {asked[setting]}", done, total),
     )
     made = {
         "setting": setting,
@@ -141,7 +155,7 @@ def pretrain(
     }
     # relative, as a folder may be moved
     where = run.folder.relative_to(folder).as_posix()
-    write_json(about, {"asked": asked, "run": where, "made": made})
+    write_json(folder / ABOUT.format(task=task), {"asked": asked, "run": where, "made": made})
     return Pretrained(**made, run=run.folder)
 
 

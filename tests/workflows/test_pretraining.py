@@ -1,10 +1,13 @@
 """A detector that learned drawn defects, made by one command and gone on from."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 from helpers import augment
 
+from augmentor.workflows.alone import working_on
 from augmentor.workflows.project import open_project
 from downstream.config import ExperimentConfig
 from downstream.detectors import yolo
@@ -33,6 +36,19 @@ def test_a_detector_is_pretrained_once_and_can_be_gone_on_from(tmp_path: Path) -
     assert code == 0 and said(again) == run, again
     assert again[again.index("{") :] == output[output.index("{") :]
     assert finished == {p: p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+
+    with working_on(folder, "weights pretrain"):
+        other = [
+            sys.executable,
+            "-m",
+            "augmentor",
+            *map(str, arguments),
+            "--task",
+            "classification",
+        ]
+        second = subprocess.run(other, capture_output=True, text=True, check=False)
+    assert second.returncode == 3
+    assert f"is at work on {folder}; when it has ended, type the same again" in second.stdout
 
     short = ("--per-class", "4", "--steps", "2", "--json", "--task")
     for task, metric in (("classification", "macro_f1"), ("localisation", "pixel_ap")):
