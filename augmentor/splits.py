@@ -3,12 +3,14 @@
 Rule, in full. A unit is a group (`DefectExample.group`) or, without one, a single image; identical
 content is one unit by construction (an id is a content hash). Units are ordered by the hash of
 (seed, unit), never by file name or listing order, and belong to the class that most of their
-images have. Each class, the clean one included, fills test, then val, then train, to the nearest
-unit of its share; a class of three units or more has at least one on every side that is asked for;
-of two units one is trained on and one tested; a single one is trained on. With `shots`, each
-defect class keeps K images of its train side, one of each unit in that same order, then a second
-of each, and so on; K = 5 is a subset of K = 12. The rest is put aside as `reserve`, which is only
-ever trained on too, so a group may reach from train into reserve and nowhere else.
+images count for: of several classes that an image shows that which the fewest images show, so that
+a rare one that only comes with others is on every side, too. Each class, the clean one included,
+fills test, then val, then train, to the nearest unit of its share; a class of three units or more
+has at least one on every side that is asked for; of two units one is trained on and one tested; a
+single one is trained on. With `shots`, each defect class keeps K images of its train side, one of
+each unit in that same order, then a second of each, and so on; K = 5 is a subset of K = 12. The
+rest is put aside as `reserve`, which is only ever trained on too, so a group may reach from train
+into reserve and nowhere else.
 
 Photographs that were split before keep their side, and new ones fill up the shares; a group that
 new ones join together from several sides goes whole to the first of test, val and train.
@@ -37,7 +39,7 @@ def assign(
     """Give every record its side, by the rule at the top of this file.
 
     Args:
-        records: with unique ids, in any order; only id, sha256, label and group count.
+        records: with unique ids, in any order; only id, sha256, group and classes count.
         seed: of the order.
         val, test: shares of the images of each class, 0 to 1, together below 1.
         shots: defect images a class kept for training, at least 1; None: all.
@@ -54,10 +56,11 @@ def assign(
     units: dict[str, list[DefectExample]] = defaultdict(list)
     for record in records:
         units[_unit(record)].append(record)
+    counted = counted_for(records)
     by_class: dict[str, list[str]] = defaultdict(list)
     ordered = sorted(units, key=lambda name: sha256_of([seed, name]))
     for name in ordered:
-        by_class[_majority(units[name])].append(name)
+        by_class[_majority([counted[record.id] for record in units[name]])].append(name)
     sides: dict[str, Split] = {}
     for names in by_class.values():
         sizes = [len(units[name]) for name in names]
@@ -66,13 +69,28 @@ def assign(
             sides.update({record.id: side for record in units[name]})
     if shots is not None:
         kept = frozenset(name for name, side in known.items() if side == "train")
-        for label in {record.label for record in records} - {GOOD}:
-            sides.update(_put_aside([units[n] for n in ordered], label, sides, kept, shots))
+        for label in set(counted.values()) - {GOOD}:
+            own = [[r for r in units[n] if counted[r.id] == label] for n in ordered]
+            sides.update(_put_aside(own, sides, kept, shots))
     return sides
 
 
+def counted_for(records: Sequence[DefectExample]) -> dict[str, str]:
+    """The class that each image counts for where it is split, by id: of those that it shows that
+    which the fewest images show, then the first by name."""
+    shown = {record.id: _shown(record) for record in records}
+    images = Counter(name for names in shown.values() for name in names)
+    return {key: min(names, key=lambda n: (images[n], n)) for key, names in shown.items()}
+
+
+def _shown(record: DefectExample) -> set[str]:
+    """The classes of an image's defects, or its label where it has none."""
+    return {instance.class_name for instance in record.instances} or {record.label}
+
+
 def shot_order(records: Sequence[DefectExample], label: str, *, seed: int) -> list[str]:
-    """Ids of a class's images in `train` and `reserve`, in the order in which shots are kept.
+    """Ids of the images in `train` and `reserve` that count for a class, in the order in which
+    shots are kept.
 
     Its first K are what `shots=K` keeps, so that fewer of them are always a part of more.
 
@@ -84,10 +102,12 @@ def shot_order(records: Sequence[DefectExample], label: str, *, seed: int) -> li
     units: dict[str, list[DefectExample]] = defaultdict(list)
     for record in records:
         units[_unit(record)].append(record)
+    counted = counted_for(records)
     ordered = sorted(units, key=lambda name: sha256_of([seed, name]))
+    own = [[r for r in units[name] if counted[r.id] == label] for name in ordered]
     sides = {r.id: "train" if r.split == "reserve" else r.split for r in records}
     kept = frozenset(r.id for r in records if r.split == "train")
-    return _ranked([units[name] for name in ordered], label, sides, kept)
+    return _ranked(own, sides, kept)
 
 
 def check_no_leak(records: Iterable[DefectExample]) -> None:
@@ -116,12 +136,16 @@ def check_no_leak(records: Iterable[DefectExample]) -> None:
 
 
 def split_warnings(
-    records: Iterable[DefectExample], *, val: float, test: float, shots: int | None = None
+    records: Sequence[DefectExample], *, val: float, test: float, shots: int | None = None
 ) -> list[str]:
-    """Sentences on classes that are missing on a side, or have other than K shots."""
+    """Sentences on classes that no image of a side shows, or that have other than K shots."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
+    trained: Counter[str] = Counter()
+    counted = counted_for(records)
     for record in records:
-        counts[record.label][record.split or "none"] += 1
+        for name in _shown(record):
+            counts[name][record.split or "none"] += 1
+        trained[counted[record.id]] += record.split == "train"
     wanted = ["train", *(["val"] if val > 0 else []), *(["test"] if test > 0 else [])]
     sentences = []
     for label, sides in sorted(counts.items()):
@@ -132,9 +156,9 @@ def split_warnings(
                 f"Class {label!r} ({n} image{'s' if n != 1 else ''}) has none in "
                 f"{' and '.join(missing)}."
             )
-        if shots is not None and label != GOOD and sides["train"] not in (0, shots):
+        if shots is not None and label != GOOD and 0 < trained[label] != shots:
             sentences.append(
-                f"Class {label!r} trains on {sides['train']} images instead of {shots}."
+                f"Class {label!r} trains on {trained[label]} images instead of {shots}."
             )
     return sentences
 
@@ -186,9 +210,10 @@ def _unit(record: DefectExample) -> str:
     return f"group:{record.group}" if record.group is not None else f"content:{record.sha256}"
 
 
-def _majority(unit: Sequence[DefectExample]) -> str:
-    """The commonest label of a unit; of equals a defect before good, then the first by name."""
-    counts = Counter(record.label for record in unit)
+def _majority(classes: Sequence[str]) -> str:
+    """The commonest class of a unit's images; of equals a defect before good, then the first by
+    name."""
+    counts = Counter(classes)
     return min(counts, key=lambda label: (-counts[label], label == GOOD, label))
 
 
@@ -233,26 +258,24 @@ def _fill(
 
 def _put_aside(
     units: Iterable[Sequence[DefectExample]],
-    label: str,
     sides: Mapping[str, Split],
     kept: frozenset[str],
     shots: int,
 ) -> dict[str, Split]:
     """Images of a class's train side beyond `shots`."""
-    return dict.fromkeys(_ranked(units, label, sides, kept)[shots:], "reserve")
+    return dict.fromkeys(_ranked(units, sides, kept)[shots:], "reserve")
 
 
 def _ranked(
     units: Iterable[Sequence[DefectExample]],
-    label: str,
     sides: Mapping[str, str | None],
     kept: frozenset[str],
 ) -> list[str]:
-    """Images of a class's train side, those in `kept` first, counted in rounds over the units, so
-    that few shots show as many different parts as they can."""
+    """Images of the train side, those in `kept` first, counted in rounds over the units (of one
+    class each), so that few shots show as many different parts as they can."""
     ranked = []
     for place, unit in enumerate(units):
-        trained = [r for r in unit if r.label == label and sides[r.id] == "train"]
+        trained = [r for r in unit if sides[r.id] == "train"]
         trained.sort(key=lambda record: record.id)
         ranked += [(r.id not in kept, turn, place, r.id) for turn, r in enumerate(trained)]
     return [record_id for *_, record_id in sorted(ranked)]

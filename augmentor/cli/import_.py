@@ -68,8 +68,14 @@ def import_(
         OnBad, typer.Option(help="Stop at bad files, or leave them out (always listed).")
     ] = OnBad.error,
     mask_threshold: Annotated[
-        int, typer.Option(min=0, max=254, help="Mask pixels above this grey level are defect.")
-    ] = 127,
+        int | None,
+        typer.Option(
+            min=0,
+            max=254,
+            help="Mask pixels above this grey level are defect. Default: 127, and masks with areas "
+            "of other greys are refused.",
+        ),
+    ] = None,
     roi: Annotated[
         Path | None,
         typer.Option(

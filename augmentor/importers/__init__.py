@@ -40,7 +40,7 @@ from augmentor.splits import assign, check_no_leak, splits_document
 from generator.files import sha256_of, write_atomic, write_json
 from generator.records import DefectExample, Split
 
-VERSION = 2
+VERSION = 3
 """Raised when the same folder would be read differently, so that it is read again."""
 
 __all__ = ["ImportOutcome", "import_source"]
@@ -77,7 +77,7 @@ def import_source(
     group_by: str | None = None,
     val: float = 0.2,
     test: float = 0.2,
-    mask_threshold: int = 127,
+    mask_threshold: int | None = None,
     roi: Path | None = None,
     protocol: str = FEW_SHOT,
     on_progress: Progress | None = None,
@@ -97,7 +97,8 @@ def import_source(
             match) agrees are never separated. Files that it doesn't match stand alone. Or the
             word `similar`: near-identical photographs are never separated (importers/similar.py).
         val, test: shares of each class.
-        mask_threshold: mask values above it are defect, 0 to 254.
+        mask_threshold: mask values above it are defect, 0 to 254. None: `THRESHOLD`, and masks with
+            areas of other greys are refused, until somebody says what those are.
         roi: where the part is (importers/roi.py): a picture for all images of its size, or a
             folder with one for each image. None: estimated.
         protocol: how it is split: `few-shot`, or one that others made (protocols.py), which has no
@@ -116,7 +117,7 @@ def import_source(
     if protocol != FEW_SHOT:
         arguments = {"seed": seed, "val": val, "protocol": protocol}
     pattern = _pattern(group_by)
-    if not 0 <= mask_threshold <= 254:
+    if mask_threshold is not None and not 0 <= mask_threshold <= 254:
         raise SourceError(f"--mask-threshold must be from 0 to 254, got {mask_threshold}.")
     assign([], seed=seed, val=val, test=test, shots=shots)  # refuse bad shares before the long part
     if printable(source.absolute()) != str(source.absolute()):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from augmentor.errors import SourceError
-from augmentor.importers.names import name_fault
+from augmentor.importers.names import may_lie_in, name_fault
 from augmentor.importers.scan import Bad, Found, Scan, Shape, Tree, add, unlabelled
 
 NAME = "coco"
@@ -93,13 +93,17 @@ class _Finder:
             for folder in ("", "images", "data"):
                 if (base / folder / relative) in self.files:
                     return base / folder / relative
-        near = self.by_name.get(relative.name, [])
+        everywhere = self.by_name.get(relative.name, [])
+        near = [p for p in everywhere if may_lie_in(self.root, p, relative)]
         if len(near) > 1:
             split = [p for p in near if p.parent.name.lower() in json_path.stem.lower()]
             near = split if len(split) == 1 else near
         if len(near) == 1:
             return near[0]
-        return "is not there" if not near else f"could be any of {len(near)} files of that name"
+        if near:
+            return f"could be any of {len(near)} files of that name"
+        other = "" if not everywhere else ", only one of its name in another folder"
+        return f"is not there{other}"
 
 
 def _read(
@@ -227,7 +231,7 @@ def _by_image(
     """Annotations by the id of their image.
 
     Raises:
-        SourceError: one is no object, so that no one knows which image it would be of.
+        SourceError: of one no one knows which image it would be of.
     """
     of_image = defaultdict(list)
     for number, annotation in enumerate(annotations, start=1):
@@ -236,10 +240,17 @@ def _by_image(
                 f"{tree.name(path)}: annotation {number} of {len(annotations)} is no object "
                 f"({str(annotation)[:40]!r}); mend the file, or an image might seem clean."
             )
-        of_image[_key(annotation.get("image_id"))].append(annotation)
+        if not isinstance(annotation.get("image_id"), str | int | float):
+            raise SourceError(
+                f"{tree.name(path)}: annotation {number} of {len(annotations)} has no image_id; "
+                "mend the file, or an image might seem clean."
+            )
+        of_image[_key(annotation["image_id"])].append(annotation)
     return of_image
 
 
 def _key(value: Any) -> Any:
-    """An id that can be looked up, whatever JSON gave."""
+    """An id that can be looked up, whatever JSON gave; tools disagree whether 1 is "1"."""
+    if isinstance(value, str) and value.strip().isdecimal():
+        return int(value)
     return value if isinstance(value, str | int | float | None) else repr(value)

@@ -18,6 +18,7 @@ from scipy import ndimage
 from augmentor.errors import ImageError
 from augmentor.importers.mask_files import (
     ASPECT_TOLERANCE,
+    THRESHOLD,
     MaskEncoding,
     mask_levels,
     read_mask,
@@ -71,12 +72,13 @@ def _packed(mask: np.ndarray | None) -> bytes:
 @dataclass(frozen=True)
 class MaskRule:
     """How the masks of a set are read: threshold, encoding, and, for `index` masks, the class of
-    each value by the folder that the mask lies under."""
+    each value by the folder that the mask lies under; `given` as in `read_mask`."""
 
-    threshold: int = 127
+    threshold: int = THRESHOLD
     encoding: MaskEncoding = "binary"
     names: Mapping[tuple[str, int], str] | None = None
     only_class: str = "defect"
+    given: bool = True
 
 
 def marks_of(found: Found, resolution_wh: tuple[int, int], rule: MaskRule) -> Marks:
@@ -139,9 +141,10 @@ def _from_masks(found: Found, resolution_wh: tuple[int, int], rule: MaskRule) ->
     specks = 0
     for path in found.masks:
         try:
-            values = read_mask(path, resolution_wh, rule.threshold, rule.encoding)
+            values = read_mask(path, resolution_wh, rule.threshold, rule.encoding, given=rule.given)
         except ImageError as fault:
-            kind = fault.kind if fault.kind == "mask_size" else "unreadable_mask"
+            own = ("mask_size", "mask_levels")
+            kind = fault.kind if fault.kind in own else "unreadable_mask"
             raise ImageError(str(fault), kind) from None
         for value in np.unique(values[values > 0]):
             name = _class_of(found, int(value), rule)

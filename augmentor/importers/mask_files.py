@@ -22,6 +22,11 @@ ASPECT_TOLERANCE = 0.02
 MOST_CLASSES = 32
 """Where masks hold several grey levels, those up to this one can be class numbers."""
 
+THRESHOLD = 127
+"""Mask values above it are defect, unless somebody says otherwise."""
+LEAST_JPEG_GREY = 32
+"""Lower ones are what JPEG leaves around white."""
+
 LEAST_EXTREME = 0.95
 """Share of black and white from which on a picture is almost a mask by its looks."""
 
@@ -34,8 +39,10 @@ _VOC_BORDER = (224, 224, 192)
 def read_mask(
     path: Path,
     resolution_wh: tuple[int, int],
-    threshold: int = 127,
+    threshold: int = THRESHOLD,
     encoding: MaskEncoding = "binary",
+    *,
+    given: bool = True,
 ) -> np.ndarray:
     """Read a mask at the size of its image, by the rules at the top of this file.
 
@@ -46,14 +53,19 @@ def read_mask(
         threshold: with `binary`, values above it are defect, so that the grey fringes that JPEG
             leaves fall on one side or the other; 0 to 254.
         encoding: `binary`, or `index` for masks whose values are class numbers.
+        given: somebody chose the threshold; else a mask with areas of one grey at or below it is
+            refused, since nobody has said that they are background.
 
     Returns:
         (H, W) uint8: 0 and 1 with `binary`, the stored values with `index`.
 
     Raises:
-        ImageError: unreadable, or of another aspect ratio (`kind` is then `mask_size`).
+        ImageError: unreadable, of another aspect ratio (`kind` is then `mask_size`), or with greys
+            that may be defects, too (`mask_levels`).
     """
     values = _mask_values(path)
+    if encoding == "binary" and not given:
+        _refuse_greys(path, values, threshold)
     height, width = values.shape
     want_w, want_h = resolution_wh
     if encoding == "binary":
@@ -73,6 +85,31 @@ def read_mask(
             kind="mask_size",
         )
     return cv2.resize(values, (want_w, want_h), interpolation=cv2.INTER_NEAREST)
+
+
+def _refuse_greys(path: Path, values: np.ndarray, threshold: int) -> None:
+    """Refuse a mask, (H, W) uint8, that marks areas by several greys of which some would be taken
+    for background. Soft edges are none: no 3 x 3 px of them are alike."""
+    low = (values > 0) & (values <= threshold)
+    if not low.any() or values.max() <= threshold:
+        return
+    square = np.ones((3, 3), np.uint8)
+    inside = low & (cv2.erode(values, square) == cv2.dilate(values, square))
+    if path.suffix.lower() in (".jpg", ".jpeg"):
+        inside &= values >= LEAST_JPEG_GREY
+        few = bool(4 * np.count_nonzero(inside) < np.count_nonzero(low))
+    else:
+        few = bool(len(np.unique(values)) > MOST_CLASSES)  # of a map of probabilities
+    greys = np.unique(values[inside])
+    if few or not len(greys):
+        return
+    shown = ", ".join(map(str, greys[:4])) + (", …" if len(greys) > 4 else "")
+    raise ImageError(
+        f"{path} marks areas by the value {shown} beside {values.max()}, and those up to "
+        f"{threshold} would be background; if they are defects too, add --mask-threshold "
+        f"{int(greys[0]) - 1}, else say so with --mask-threshold {threshold}.",
+        kind="mask_levels",
+    )
 
 
 def mask_levels(path: Path) -> list[int]:

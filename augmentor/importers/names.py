@@ -116,6 +116,21 @@ def class_folder(folders: Iterable[str]) -> str | None:
     return next((n for n in reversed(named) if not is_place(n)), named[-1] if named else None)
 
 
+def may_lie_in(root: Path, path: Path, stated: Path) -> bool:
+    """Whether a file can be the one that an annotation states, which is not where it says: their
+    folders are of one name, or one of the two names no line, lot or class.
+
+    >>> may_lie_in(Path("/p"), Path("/p/images/5.png"), Path("D:/lineB/5.png"))
+    True
+    >>> may_lie_in(Path("/p"), Path("/p/lineA/5.png"), Path("lineB/5.png"))
+    False
+    """
+    generic = SPLIT_FOLDERS | IMAGE_FOLDERS | MASK_FOLDERS
+    here = "" if path.parent == root else path.parent.name.lower()
+    there = stated.parent.name.lower()
+    return here == there or not here or not there or bool({here, there} & generic)
+
+
 @dataclass
 class ClassFolders:
     """Which folder names each image's class (None: no one does), and what to say about it."""

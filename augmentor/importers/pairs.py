@@ -102,7 +102,7 @@ def find_pairs(tree: Tree, files: Sequence[Path]) -> tuple[Pairs, list[Path]]:
     for image in images:
         loose[_lower(_place(tree, image)), image.stem].append(image)
         by_stem[image.stem].append(image)
-    pairs: dict[Path, list[Path]] = {image: [] for image in images}
+    taken: dict[Path, list[Path]] = {image: [] for image in images}
     orphans = []
     class_of = {file: class_folder(tree.folders_of(file)) for file in files}
     classes = {class_of[image] for image in images} - {None}
@@ -117,11 +117,17 @@ def find_pairs(tree: Tree, files: Sequence[Path]) -> tuple[Pairs, list[Path]]:
                 alike = [[i for i in found if class_of[i] == class_of[mask]] for found in alike]
             near = near or next((found[0] for found in alike if len(found) == 1), None)
             if near is not None:
-                pairs[near].append(mask)
+                taken[near].append(mask)
                 break
         else:
             orphans.append(mask)
-    return {image: tuple(found) for image, found in pairs.items()}, orphans
+    pairs = {}
+    for image, own in taken.items():
+        # beside the mask of an image's very name, a longer name is that of another image
+        same = any(mask.stem == image.stem for mask in own)
+        pairs[image] = tuple(m for m in own if not same or m.stem == image.stem)
+        orphans += [mask for mask in own if mask not in pairs[image]]
+    return pairs, sorted(orphans)
 
 
 def _is_numbered(image: Path, mask: Path) -> bool:

@@ -12,7 +12,13 @@ from PIL import Image
 from augmentor.errors import ImageError
 from augmentor.images import decode_upright, deep_bits, is_deep, stored_orientation
 from augmentor.importers.instances import Marks, MaskRule, Part, marks_of
-from augmentor.importers.mask_files import Likeness, like_a_mask, mask_encoding, mask_levels
+from augmentor.importers.mask_files import (
+    THRESHOLD,
+    Likeness,
+    like_a_mask,
+    mask_encoding,
+    mask_levels,
+)
 from augmentor.importers.scan import Bad, Found, Scan
 from augmentor.importers.similar import Look, look_of
 from augmentor.records_io import file_facts
@@ -65,7 +71,7 @@ class _Kept:
 def read_all(
     scan: Scan,
     data_dir: Path,
-    threshold: int,
+    threshold: int | None,
     on_progress: Progress | None = None,
     *,
     skip_bad: bool = True,
@@ -78,7 +84,7 @@ def read_all(
     Args:
         scan: what the layout found.
         data_dir: the project's `data/`.
-        threshold: of masks, 0 to 254.
+        threshold: of masks, 0 to 254; None: `THRESHOLD`, which nobody chose.
         on_progress: called with (done, total) after each image.
         skip_bad: False where one bad file refuses the import: then no more masks are proposed
             from boxes once there is one, since nobody will use them.
@@ -189,16 +195,18 @@ def _fits_either_way(found: Found, data: bytes, size_wh: tuple[int, int]) -> boo
     return orientation > 1 and not (on_its_side and size_tells)
 
 
-def mask_rule(found: Sequence[Found], threshold: int, notes: list[str]) -> MaskRule:
-    """Decide for a whole set how its masks are read, and say so in `notes`."""
+def mask_rule(found: Sequence[Found], chosen: int | None, notes: list[str]) -> MaskRule:
+    """Decide for a whole set how its masks are read, and say so in `notes`; `chosen` is the
+    threshold, None where nobody chose one."""
+    threshold, given = THRESHOLD if chosen is None else chosen, chosen is not None
     with_masks = [f for f in found if f.masks]
     files = [mask for f in with_masks if f.label != GOOD for mask in f.masks]
     encoding = mask_encoding(files, threshold)
     if not files:
-        return MaskRule(threshold)
+        return MaskRule(threshold, given=given)
     if encoding == "binary":
         notes.append(f"Mask values above {threshold} are defect, the others background.")
-        return MaskRule(threshold)
+        return MaskRule(threshold, given=given)
     notes.append(
         f"No mask has a value above {threshold}, so mask values are read as class numbers."
     )

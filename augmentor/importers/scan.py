@@ -23,6 +23,7 @@ BAD_KINDS = {
     "too_large": "image over the size limit",
     "unreadable_mask": "unreadable mask",
     "mask_size": "mask of another shape than its image",
+    "mask_levels": "mask of several greys",
     "empty_mask": "empty mask under a defect class",
     "mask_under_clean": "mask with a defect under a clean image",
     "no_mask": "defect image without a mask",

@@ -83,9 +83,10 @@ def _image_of(
         stated = (root.findtext("filename") or "").strip().replace("\\", "/")
         names += [Path(stated).stem, Path(stated).name]
     for name in names:
-        near = by_stem.get(name, [])
+        here = _place(tree, path)
+        near = [p for p in by_stem.get(name, []) if not here or _place(tree, p) in ([], here)]
         if len(near) > 1:
-            near = [p for p in near if _place(tree, p) == _place(tree, path)]
+            near = [p for p in near if _place(tree, p) == here]
         if len(near) == 1:
             return near[0]
     return None

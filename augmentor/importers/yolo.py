@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from augmentor.errors import SourceError
-from augmentor.importers.names import name_fault
+from augmentor.importers.names import may_lie_in, name_fault
 from augmentor.importers.scan import Bad, Found, Scan, Shape, Tree, add, unlabelled
 
 NAME = "yolo"
@@ -53,9 +53,12 @@ def scan(tree: Tree) -> Scan:
             out.bad.append(Bad(image, "bad_label", f"{labels[image].name}: {lines}"))
         else:
             add(out, _found(image, labels[image], lines, names))
-    known = set(labels.values())
+    known, folders = set(labels.values()), {image.parent for image in tree.images}
     for path in tree.with_suffix(".txt"):
-        if path not in known and "labels" in tree.folders_of(path) and path.name != "classes.txt":
+        if path in known or path.name.lower() in _NAME_FILES:
+            continue
+        lines = _parse(path) if path.parent in folders else ""
+        if "labels" in tree.folders_of(path) or (lines and isinstance(lines, list)):
             out.bad.append(Bad(path, "no_image", "no image of its name was found"))
     if len({image.parent for image in labels}) > 1:
         out.notes.append("The source's own train, val and test folders were not kept as a split.")
@@ -118,7 +121,12 @@ def _label_files(tree: Tree) -> dict[Path, Path]:
                 out[image] = path
                 break
         else:
-            near = by_stem.get(image.stem, [])
+            # in another named folder it would be that of an image there which is gone
+            near = [
+                path
+                for path in by_stem.get(image.stem, [])
+                if may_lie_in(tree.root, image, path.relative_to(tree.root))
+            ]
             if len(near) == 1 and images_of[image.stem] == 1:
                 out[image] = near[0]
     return out

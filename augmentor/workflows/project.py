@@ -33,8 +33,12 @@ class SourceConfig(StrictModel):
     path: Path = Field(description="the folder that was imported")
     layout: str = Field("auto", description="how its files lie")
     on_bad: Literal["error", "skip"] = Field("error", description="what becomes of bad files")
-    mask_threshold: int = Field(
-        127, ge=0, le=254, description="mask pixels above this grey level are defect"
+    mask_threshold: int | None = Field(
+        None,
+        ge=0,
+        le=254,
+        description="mask pixels above this grey level are defect; not given it is 127, and masks "
+        "with areas of other greys are refused",
     )
     roi: Path | None = Field(
         None, description="where the part is: one picture, or a folder with one for each image"
