@@ -12,6 +12,7 @@ One convention comes out, whatever went in: upright, 8 bit, (H, W, 3) RGB. The r
 """
 
 import io
+import struct
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -145,6 +146,7 @@ def opened(data: bytes, path: Path) -> Image.Image:
                     f"{path} holds {image.n_frames} pictures; save one file for each."  # type: ignore[attr-defined]
                 )
             image.load()
+            image.getexif()  # read when it is first asked for, and damaged it fails then
     except Image.DecompressionBombError:
         raise ImageError(_too_large(path, "far over that"), kind="too_large") from None
     # ImportError: ultralytics, once it is imported, makes Pillow look for a HEIF plugin first.
@@ -156,6 +158,7 @@ def opened(data: bytes, path: Path) -> Image.Image:
         IndexError,
         KeyError,
         ImportError,
+        struct.error,
     ) as fault:
         # Pillow's own sentence names the buffer in memory, another one at each import
         foreign = isinstance(fault, Image.UnidentifiedImageError | ImportError)

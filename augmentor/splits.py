@@ -78,12 +78,12 @@ def assign(
 def counted_for(records: Sequence[DefectExample]) -> dict[str, str]:
     """The class that each image counts for where it is split, by id: of those that it shows that
     which the fewest images show, then the first by name."""
-    shown = {record.id: _shown(record) for record in records}
+    shown = {record.id: shown_classes(record) for record in records}
     images = Counter(name for names in shown.values() for name in names)
     return {key: min(names, key=lambda n: (images[n], n)) for key, names in shown.items()}
 
 
-def _shown(record: DefectExample) -> set[str]:
+def shown_classes(record: DefectExample) -> set[str]:
     """The classes of an image's defects, or its label where it has none."""
     return {instance.class_name for instance in record.instances} or {record.label}
 
@@ -143,7 +143,7 @@ def split_warnings(
     trained: Counter[str] = Counter()
     counted = counted_for(records)
     for record in records:
-        for name in _shown(record):
+        for name in shown_classes(record):
             counts[name][record.split or "none"] += 1
         trained[counted[record.id]] += record.split == "train"
     wanted = ["train", *(["val"] if val > 0 else []), *(["test"] if test > 0 else [])]

@@ -30,6 +30,32 @@ class StrictModel(BaseModel):
 M = TypeVar("M", bound=BaseModel)
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice in one place: the first would be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                continue
+            if key.value in seen:
+                line = key.start_mark.line + 1
+                raise yaml.YAMLError(
+                    f"the key {key.value!r} of line {line} stands above it already"
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(text: str) -> Any:
+    """What a YAML text says.
+
+    Raises:
+        yaml.YAMLError: it is none, or has a key twice.
+    """
+    return yaml.load(text, _Loader)
+
+
 def load_yaml(path: Path, model: type[M], error: type[Exception] = RecipeError) -> M:
     """Read `path` as YAML into `model`.
 
@@ -38,11 +64,15 @@ def load_yaml(path: Path, model: type[M], error: type[Exception] = RecipeError) 
             key's full path and, for a key that nothing knows, the nearest one that exists.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise error(f"{path} does not exist.") from None
-    except yaml.YAMLError as fault:
-        raise error(f"{path} is not YAML: {' '.join(str(fault).split())}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as fault:
+        raise error(
+            f"{path} can't be read as YAML in UTF-8: {' '.join(str(fault).split())}"
+        ) from None
+    except OSError as fault:
+        raise error(f"{path} can't be read: {fault.strerror or fault}.") from None
     return parse(content or {}, model, str(path), error)
 
 

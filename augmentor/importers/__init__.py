@@ -7,6 +7,7 @@ leaves no records behind and is done again by the same command.
 
 import contextlib
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +20,9 @@ from augmentor.importers.before import check_apart, claim, clear, known_sides, s
 from augmentor.importers.detect import choose
 from augmentor.importers.mvtec import OWN_SPLIT
 from augmentor.importers.read import Progress, Reading, read_all
-from augmentor.importers.report import build_report, refusal, report_done
+from augmentor.importers.report import build_report, refusal, report_before, report_done
 from augmentor.importers.roi import check_roi, with_roi
-from augmentor.importers.scan import Tree, misnamed, printable, without_good
+from augmentor.importers.scan import Tree, printable, unusable, without_good
 from augmentor.importers.similar import (
     GROUP_BY_SIMILAR,
     MOST_COMPARED,
@@ -42,6 +43,9 @@ from generator.records import DefectExample, Split
 
 VERSION = 3
 """Raised when the same folder would be read differently, so that it is read again."""
+
+ROBOFLOW = re.compile(r"\.rf\.[0-9a-f]{32}\.\w+$")
+"""How Roboflow ends the names of the copies that it makes of a photograph."""
 
 __all__ = ["ImportOutcome", "import_source"]
 
@@ -140,15 +144,24 @@ def import_source(
         # records whose masks or copies are gone are made again
         with contextlib.suppress(ProjectError):
             return _outcome(load_records(data_dir), done, already_done=True)
+    before = report_before(data_dir)
+    tree.classes_before = before.get("folder_classes", {})
     name, module, reason = choose(tree, layout)
     scan = without_good(module.scan(tree))
-    scan.bad += misnamed(tree)
+    scan.bad += unusable(tree)
     if tree.projects:
         names = ", ".join(tree.name(folder) for folder in tree.projects)
         scan.notes.append(f"Not read, since `augment` projects lie there: {names}.")
     with disk_errors(data_dir):
         claim(tree, data_dir)
-        reading = read_all(scan, data_dir, mask_threshold, on_progress, skip_bad=on_bad == "skip")
+        reading = read_all(
+            scan,
+            data_dir,
+            mask_threshold,
+            on_progress,
+            skip_bad=on_bad == "skip",
+            bits_before=before.get("bit_depth"),
+        )
         head = {**settings, "inputs": inputs, "layout": name, "layout_reason": reason}
         if protocol != FEW_SHOT:
             scan.notes = [note for note in scan.notes if note != OWN_SPLIT]
@@ -165,7 +178,8 @@ def import_source(
             )
         report = build_report(tree, scan, reading, records, head, on_bad, pairs)
         if report["status"] != "done":
-            write_json(data_dir / REPORT, report)
+            kept = {key: before[key] for key in ("folder_classes", "bit_depth") if key in before}
+            write_json(data_dir / REPORT, report | {"before": kept})
             raise SourceError(refusal(report, data_dir / REPORT))
         _write(data_dir, reading, records, arguments, report)
     return _outcome(records, report, already_done=False)
@@ -201,6 +215,8 @@ def _split(
     if arguments.get("protocol") == ANOMALYDIFFUSION:
         return _published(reading, tree, arguments)
     grouped = reading.records
+    if arguments["group_by"] is None:
+        grouped = _by_original(reading)
     if pattern is not None:
         grouped = [_grouped(r, tree.name(r.source_path), pattern) for r in grouped]
         if grouped and all(r.group is None for r in grouped):
@@ -225,6 +241,24 @@ def _split(
     records = [r.model_copy(update={"split": sides[r.id]}) for r in grouped]
     check_no_leak(records)
     return records
+
+
+def _by_original(reading: Reading) -> list[DefectExample]:
+    """Records grouped by the photograph that Roboflow made them of, where it made several."""
+    originals: dict[str, list[str]] = defaultdict(list)
+    for record in reading.records:
+        if ROBOFLOW.search(record.source_path.name):
+            originals[ROBOFLOW.sub("", record.source_path.name)].append(record.id)
+    groups = {i: name for name, ids in originals.items() if len(ids) > 1 for i in ids}
+    if groups:
+        reading.notes.append(
+            f"{len(groups)} images are copies that Roboflow made of {len(set(groups.values()))} "
+            "photographs; those of one stay on one side."
+        )
+    return [
+        r.model_copy(update={"group": f"roboflow:{groups[r.id]}"}) if r.id in groups else r
+        for r in reading.records
+    ]
 
 
 def _published(reading: Reading, tree: Tree, arguments: Mapping[str, Any]) -> list[DefectExample]:

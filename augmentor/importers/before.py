@@ -86,10 +86,15 @@ def said_of_sides(records: Sequence[DefectExample], known: Mapping[str, Split]) 
     had = [record for record in records if record.id in known]
     if not had:
         return []
+    gone = len(known) - len(had)
     moves = Counter((known[r.id], r.split) for r in had if {known[r.id], r.split} & {"val", "test"})
     notes = []
     if new := len(records) - len(had):
-        notes.append(f"{new} new images were split; those known before keep their side.")
+        moved = any(old != now for old, now in moves)
+        keep = "" if moved else "; those known before keep their side"
+        notes.append(f"{new} new images were split{keep}.")
+    if gone:
+        notes.append(f"{gone} images of the import before are not there any more.")
     for (old, now), number in sorted(moves.items(), key=str):
         if old != now:
             notes.append(

@@ -64,7 +64,7 @@ def scan(tree: Tree) -> Scan:
         if left:
             reason = f"{left} annotations are of images that it doesn't list"
             out.bad.append(Bad(path, "no_image", reason))
-    out.classes = tuple(classes)
+    out.classes, out.read = tuple(classes), set(files)
     for item in labels.values():
         add(out, item)
     for image in tree.images:

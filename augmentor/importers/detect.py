@@ -1,6 +1,9 @@
 """Which layout a folder has, and why."""
 
+import json
+from pathlib import Path
 from types import ModuleType
+from xml.etree import ElementTree
 
 from augmentor.errors import SourceError
 from augmentor.importers import coco, folders, mvtec, pairs, voc, yolo
@@ -31,6 +34,8 @@ def choose(tree: Tree, layout: str) -> tuple[str, ModuleType, str]:
         return layout, LAYOUTS[layout], f"--layout {layout} was given"
     reasons = {name: module.recognise(tree) for name, module in LAYOUTS.items()}
     fits = {name: reason for name, reason in reasons.items() if reason}
+    if not set(fits) - {"folders"}:
+        _refuse_other_tools(tree)
     if "mvtec" in fits:
         fits.pop("pairs", None)  # its masks are paired by name too
     if len(fits) > 1:
@@ -61,3 +66,37 @@ def choose(tree: Tree, layout: str) -> tuple[str, ModuleType, str]:
         )
     name, reason = next(iter(fits.items()))
     return name, LAYOUTS[name], str(reason)
+
+
+def _refuse_other_tools(tree: Tree) -> None:
+    """Refuse labels that are not read, before folders alone are taken for all that is known.
+
+    Raises:
+        SourceError: there are some of LabelMe or of CVAT's own kind.
+    """
+    found = next((p for p in tree.with_suffix(".json")[:20] if _is_labelme(p)), None)
+    tool, how = "LabelMe", "turn them into COCO, for example with its labelme2coco.py"
+    if found is None:
+        found = next((p for p in tree.with_suffix(".xml")[:20] if _is_cvat(p)), None)
+        tool, how = "CVAT", "export them from there as COCO 1.0"
+    if found is not None:
+        raise SourceError(
+            f"{tree.name(found)} holds labels of {tool}, which are not read: {how}, and import "
+            "that; or go by the folders alone with --layout folders."
+        )
+
+
+def _is_labelme(path: Path) -> bool:
+    try:
+        content = json.loads(path.read_bytes().decode("utf-8-sig"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and {"shapes", "imagePath"} <= content.keys()
+
+
+def _is_cvat(path: Path) -> bool:
+    try:
+        root = ElementTree.fromstring(path.read_bytes())
+    except (ElementTree.ParseError, OSError, ValueError, LookupError):
+        return False
+    return root.tag == "annotations" and root.find("image") is not None

@@ -22,8 +22,9 @@ def scan(tree: Tree) -> Scan:
     """Find images and classes; a mask, or an image outside the class folders, is bad."""
     pairs, orphans = find_pairs(tree, tree.images)
     named = class_folders({image: tree.folders_of(image) for image in pairs})
-    names, notes = class_names(name for name in named.of.values() if name is not None)
-    out = Scan(notes=named.notes + notes, warnings=named.warnings)
+    used = (name for name in named.of.values() if name is not None)
+    names, notes = class_names(used, tree.classes_before)
+    out = Scan(notes=named.notes + notes, warnings=named.warnings, folder_classes=names)
     for image, folder in named.of.items():
         if folder is None:
             out.bad.append(Bad(image, "no_class", "it lies in no class folder"))

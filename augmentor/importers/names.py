@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,8 +77,9 @@ def _words_of(name: str) -> list[str]:
     return [word for word in re.split(r"[^a-z0-9]+", split.lower()) if word]
 
 
-def oddly_good(names: Iterable[str]) -> list[str]:
-    """A warning for each name that means 'no defect' but goes on after the word that says so."""
+def oddly_good(names: Iterable[str], what: str = "folder") -> list[str]:
+    """A warning for each name, of a `what`, that means 'no defect' but goes on after the word that
+    says so."""
     neutral = GOOD_WORDS | _NOTHING_WRONG | {"of", "from"}
     odd = []
     for name in sorted(set(names)):
@@ -85,7 +87,7 @@ def oddly_good(names: Iterable[str]) -> list[str]:
         if is_good(name) and words and words[-1] not in neutral and words[0] not in _NEGATIONS:
             odd.append(name)
     return [
-        f"The folder {name!r} is read as clean, without defects; rename it if it isn't."
+        f"The {what} {name!r} is read as clean, without defects; rename it if it isn't."
         for name in odd
     ]
 
@@ -196,19 +198,32 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(shown[:6]) + (", …" if len(shown) > 6 else "")
 
 
-def class_names(folders: Iterable[str]) -> tuple[dict[str, str], list[str]]:
+def class_names(
+    folders: Iterable[str], before: Mapping[str, str] | None = None
+) -> tuple[dict[str, str], list[str]]:
     """Class by folder name: `good` for the clean ones, else the name without the prefix that all
     class folders share up to a separator (`MT_Blowhole`, `MT_Free` give `Blowhole`, `good`).
+
+    Args:
+        folders: names of folders that name classes.
+        before: the map of an earlier import. What a folder meant it means again, and the prefix
+            that was removed then is removed from new ones that have it.
 
     Returns:
         The map, and a sentence for the report on each thing that was decided.
     """
-    names = sorted(set(folders))
+    names, before = sorted(set(folders)), before or {}
+    known = {n: name for n, name in before.items() if name != GOOD and n.endswith(name)}
     prefix = _shared_prefix(names)
-    out = {n: GOOD if is_good(n) else n[len(prefix) :] for n in names}
+    if known:
+        prefix = next((n.removesuffix(name) for n, name in sorted(known.items())), "")
+    # what one system writes as one letter with two dots, another writes as letter and dots
+    plain = {n: unicodedata.normalize("NFC", n.removeprefix(prefix) or n) for n in names}
+    out = {n: before.get(n, GOOD if is_good(n) else plain[n]) for n in names}
     notes = []
     if prefix:
-        notes.append(f"The prefix {prefix!r}, which all class folders share, was removed.")
+        share = "which all class folders share" if not known else "as before"
+        notes.append(f"The prefix {prefix!r}, {share}, was removed.")
     clean = [n for n in names if out[n] == GOOD and n != GOOD]
     if clean:
         notes.append(f"Read as clean, without defects: {', '.join(clean)}.")

@@ -62,8 +62,9 @@ def from_pairs(tree: Tree, pairs: Pairs, orphans: Sequence[Path]) -> Scan:
     out = Scan()
     named = class_folders({image: tree.folders_of(image) for image in pairs})
     folders, out.warnings = named.of, named.warnings
-    names, notes = class_names(name for name in folders.values() if name is not None)
-    out.notes = named.notes + notes
+    used = (name for name in folders.values() if name is not None)
+    names, notes = class_names(used, tree.classes_before)
+    out.notes, out.folder_classes = named.notes + notes, names
     numbered = 0
     if not names:
         out.notes.append(f"No folder names a class, so every defect is of class {ONLY_CLASS!r}.")

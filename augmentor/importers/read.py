@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,6 +43,7 @@ class Reading:
         skip_bad: see `read_all`.
         specks: parts of masks that were left out for their size.
         rescaled: images whose annotation was made for another size of them.
+        bits: depth that images of more than 8 bit were scaled by; None without any.
     """
 
     records: list[DefectExample] = field(default_factory=list)
@@ -56,6 +57,7 @@ class Reading:
     skip_bad: bool = True
     specks: int = 0
     rescaled: int = 0
+    bits: int | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ def read_all(
     on_progress: Progress | None = None,
     *,
     skip_bad: bool = True,
+    bits_before: int | None = None,
 ) -> Reading:
     """Read every image of a scan once, decoded to the last pixel, with its labels.
 
@@ -88,15 +91,27 @@ def read_all(
         on_progress: called with (done, total) after each image.
         skip_bad: False where one bad file refuses the import: then no more masks are proposed
             from boxes once there is one, since nobody will use them.
+        bits_before: depth that an earlier import scaled deep images by: these are scaled by it
+            again, since all that was made so far rests on how they came out.
     """
     out = Reading(bad=list(scan.bad), skip_bad=skip_bad)
     rule = mask_rule(scan.found, threshold, out.notes)
-    bits = _depth([f.image for f in scan.found if is_deep(f.image)], out)
+    own_bits = deep_bits([f.image for f in scan.found if is_deep(f.image)])
+    out.bits = bits = bits_before or _depth(own_bits, out)
+    if own_bits:
+        out.notes.append(f"Images of more than 8 bit were scaled from {bits} bit.")
+    too_deep = {path for path, own in own_bits.items() if own > (bits or own)}
     kept: dict[str, _Kept] = {}
     conflicts: set[str] = set()
+    of_pixels: dict[bytes, str] = {}
     for done, found in enumerate(scan.found, start=1):
         try:
-            _read_one(found, rule, bits, data_dir, kept, conflicts, out)
+            if found.image in too_deep:
+                raise ImageError(
+                    f"it holds values of {own_bits[found.image]} bit, and those imported before "
+                    f"were scaled from {bits}; save it like them"
+                )
+            _read_one(found, rule, bits, data_dir, kept, of_pixels, conflicts, out)
         except ImageError as fault:
             out.bad.append(Bad(found.image, fault.kind, str(fault)))
         if on_progress is not None:
@@ -116,13 +131,11 @@ def read_all(
     return out
 
 
-def _depth(deep: Sequence[Path], out: Reading) -> int | None:
+def _depth(bits: Mapping[Path, int], out: Reading) -> int | None:
     """Bit depth to scale the images of more than 8 bit by, and what to say of it."""
-    bits = deep_bits(deep)
     if not bits:
         return None
     most = max(bits.values())
-    out.notes.append(f"Images of more than 8 bit were scaled from {most} bit.")
     brightest = [path for path, own in bits.items() if own == most]
     others = max((own for own in bits.values() if own < most), default=most)
     if 2 * len(brightest) < len(bits):
@@ -254,6 +267,7 @@ def _read_one(
     bits: int | None,
     data_dir: Path,
     kept: dict[str, _Kept],
+    of_pixels: dict[bytes, str],
     conflicts: set[str],
     out: Reading,
 ) -> None:
@@ -275,6 +289,12 @@ def _read_one(
     pixels, grey, changed = decode_upright(data, found.image, bits)
     height, width = pixels.shape[:2]
     marks = marks_of(found, (width, height), rule)
+    same = hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).digest()
+    twin = kept.get(of_pixels.setdefault(same, sha))
+    if twin and marks.key() != twin.marks.key():
+        conflicts.add(twin.record.sha256)
+        other = f"the same pixels as {twin.record.source_path}, which has another label or mask"
+        raise ImageError(other, "conflict")
     image_id = sha[:16]
     image_path = found.image
     if changed:

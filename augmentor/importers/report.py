@@ -3,7 +3,8 @@
 Keys: `schema`, `status` (`done` or `refused`), `inputs` (hash of files and settings), `layout`,
 `layout_reason`, the settings, `classes`, `images` (by label), `instances` (by class), `splits`
 (by label and side), `mask_kinds`, `bad_counts` (by kind), `bad` (path, kind, reason), `duplicates`
-(left out, kept), `specks`, `near_duplicates`, `other_files` (by suffix), `notes`, `warnings`.
+(left out, kept), `specks`, `near_duplicates`, `other_files` (by suffix), `folder_classes` (which
+class each folder means), `bit_depth` (that deep images were scaled from), `notes`, `warnings`.
 """
 
 import json
@@ -19,6 +20,8 @@ from augmentor.importers.similar import report_similar
 from augmentor.records_io import RECORDS, REPORT
 from augmentor.splits import split_warnings
 from generator.records import GOOD, DefectExample
+
+LABEL_FILES = frozenset({".json", ".xml", ".txt", ".csv"})
 
 
 def build_report(
@@ -39,7 +42,9 @@ def build_report(
     instances = Counter(i.class_name for r in records for i in r.instances)
     classes = _classes(scan, records)
     warnings = split_warnings(records, val=head["val"], test=head["test"], shots=head["shots"])
+    others = tree.others(scan.read)
     warnings += [*scan.warnings, *reading.warnings, *_more_warnings(tree, classes)]
+    warnings += _unread(tree, others)
     near, sentences = report_similar(records, pairs, tree)
     if not reading.bad and not classes:
         raise SourceError(
@@ -64,8 +69,10 @@ def build_report(
         "bad": [_line(b, tree) for b in sorted(reading.bad, key=lambda b: b.path)],
         "duplicates": [[tree.name(a), tree.name(b)] for a, b in reading.duplicates],
         "specks": reading.specks,
+        "bit_depth": reading.bits,
         "near_duplicates": near,
-        "other_files": tree.others(),
+        "other_files": dict(Counter(path.suffix.lower() for path in others)),
+        "folder_classes": scan.folder_classes,
         "notes": [*scan.notes, *reading.notes, *_more_notes(reading, records)],
         "warnings": [*warnings, *sentences],
     }
@@ -91,15 +98,26 @@ def refusal(report: Mapping[str, Any], path: Path) -> str:
 
 def report_done(data_dir: Path, inputs: str) -> dict[str, Any] | None:
     """The report of a finished import of the same inputs, if there is one."""
-    path = data_dir / REPORT
-    if not path.exists() or not (data_dir / RECORDS).exists():
-        return None
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        return None
+    report = _report_of(data_dir) if (data_dir / RECORDS).exists() else {}
     same = report.get("inputs") == inputs and report.get("status") == "done"
     return report if same else None
+
+
+def report_before(data_dir: Path) -> dict[str, Any]:
+    """What the last import that was finished said; {} before the first one.
+
+    One that was refused keeps it under `before`.
+    """
+    report = _report_of(data_dir)
+    return report if report.get("status") == "done" else report.get("before", {})
+
+
+def _report_of(data_dir: Path) -> dict[str, Any]:
+    try:
+        report = json.loads((data_dir / REPORT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return report if isinstance(report, dict) else {}
 
 
 def _classes(scan: Scan, records: Sequence[DefectExample]) -> list[str]:
@@ -126,6 +144,18 @@ def _more_warnings(tree: Tree, classes: Sequence[str]) -> list[str]:
                 f"Classes {listed} differ in case alone; name them alike if they are one class."
             )
     return warnings
+
+
+def _unread(tree: Tree, others: Sequence[Path]) -> list[str]:
+    """A warning of files that are named like photographs and that the layout does not read."""
+    stems = {(image.parent, image.stem) for image in tree.images}
+    beside = [p for p in others if (p.parent, p.stem) in stems and p.suffix.lower() in LABEL_FILES]
+    if not beside:
+        return []
+    return [
+        f"{len(beside)} files named like a photograph, such as {tree.name(beside[0])}, were not "
+        "read; if they hold labels, choose another --layout or export them as COCO."
+    ]
 
 
 def _more_notes(reading: Reading, records: Sequence[DefectExample]) -> list[str]:

@@ -7,14 +7,14 @@ bad with its reason, or counted among the others.
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from augmentor.errors import SourceError
 from augmentor.images import IMAGE_SUFFIXES
-from augmentor.importers.names import class_folder, is_good
+from augmentor.importers.names import class_folder, is_good, oddly_good
 from augmentor.records_io import PROJECT_FILE
 from generator.records import GOOD
 
@@ -37,6 +37,15 @@ BAD_KINDS = {
     "bad_name": "image whose name is no UTF-8",
 }
 """Kinds of bad input, as counted in the import report, and what each is called."""
+
+
+FOREIGN_SUFFIXES = frozenset(
+    {
+        *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".j2k", ".pgm", ".ppm", ".pnm", ".tga"),
+        *(".exr", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2"),
+    }
+)
+"""Of photographs that are not read."""
 
 
 @dataclass(frozen=True)
@@ -87,13 +96,16 @@ class Bad:
 @dataclass
 class Scan:
     """Everything that a layout found; `warnings` are notes that a person should see at once.
-    `classes` keeps the source's own order where it has one."""
+    `classes` keeps the source's own order where it has one; `read` are the files that said
+    something about the images, and `folder_classes` the class that each folder means."""
 
     found: list[Found] = field(default_factory=list)
     bad: list[Bad] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     classes: tuple[str, ...] | None = None
+    read: set[Path] = field(default_factory=set)
+    folder_classes: dict[str, str] = field(default_factory=dict)
 
 
 class Tree:
@@ -104,12 +116,14 @@ class Tree:
         files: all visible files, sorted by their path; without those whose name is no UTF-8, which
             nothing that is written about them could hold.
         misnamed: those of them that are images.
+        dangling: links to files that are not there.
         images: those of them with an image's suffix.
         hidden: images, and folders with images somewhere in them, whose names begin with a dot;
             they are not read.
         projects: folders in it that are projects of ours; they are not looked into, since their
             pictures are made from other ones.
         cache: for what layouts have parsed, so that nothing is parsed twice.
+        classes_before: the class that each folder meant in an earlier import of the project.
     """
 
     def __init__(self, root: Path, data_dir: Path | None = None) -> None:
@@ -120,10 +134,14 @@ class Tree:
             raise SourceError(f"{root} is a file; give augment import the folder that holds it.")
         self.root = root.absolute()
         self.cache: dict[Path, Any] = {}
+        self.classes_before: dict[str, str] = {}
         self.projects: list[Path] = []
         self.hidden: list[Path] = []
         walk = _walk(self.root, self.projects, self.hidden, data_dir)
         found = sorted(walk, key=lambda path: path.as_posix())
+        self.dangling = [path for path in found if not path.exists()]
+        gone = set(self.dangling)
+        found = [path for path in found if path not in gone]
         self.files = [path for path in found if printable(path) == str(path)]
         named = set(self.files)
         self.misnamed = [p for p in found if p not in named and p.suffix.lower() in IMAGE_SUFFIXES]
@@ -147,10 +165,9 @@ class Tree:
         """Files with one of the suffixes."""
         return [p for p in self.files if p.suffix.lower() in suffixes]
 
-    def others(self) -> dict[str, int]:
-        """Files that no layout reads, counted by suffix."""
-        known = IMAGE_SUFFIXES | {".xml", ".json", ".txt", ".yaml", ".yml"}
-        return dict(Counter(p.suffix.lower() for p in self.files if p.suffix.lower() not in known))
+    def others(self, read: Set[Path]) -> list[Path]:
+        """Files that are no images and not among those that were read."""
+        return [p for p in self.files if p.suffix.lower() not in IMAGE_SUFFIXES and p not in read]
 
 
 def _walk(
@@ -193,10 +210,16 @@ def printable(path: Path) -> str:
     return os.fsencode(path).decode("utf-8", "replace")
 
 
-def misnamed(tree: Tree) -> list[Bad]:
-    """Images that can't be used for their names, of whatever layout."""
-    reason = "its name, or a folder's, is no UTF-8; rename it"
-    return [Bad(path, "bad_name", reason) for path in tree.misnamed]
+def unusable(tree: Tree) -> list[Bad]:
+    """Files that can't be used, whatever the layout: for their names, as links to nothing, or as
+    photographs in a format that is not read."""
+    unnamed = "its name, or a folder's, is no UTF-8; rename it"
+    foreign = "photographs of this format are not read; save it as PNG or JPEG"
+    return [
+        *(Bad(path, "bad_name", unnamed) for path in tree.misnamed),
+        *(Bad(path, "unreadable", "it is a link to a file that is gone") for path in tree.dangling),
+        *(Bad(path, "unreadable", foreign) for path in tree.with_suffix(*FOREIGN_SUFFIXES)),
+    ]
 
 
 def without_good(scan: Scan) -> Scan:
@@ -215,8 +238,15 @@ def without_good(scan: Scan) -> Scan:
         return scan
     names = ", ".join(f"{n} of {name!r}" for name, n in sorted(dropped.items()))
     note = f"Boxes of classes that mean 'no defect' were left out: {names}."
+    warnings = oddly_good(dropped, "class")
     classes = scan.classes and tuple(name for name in scan.classes if not is_good(name))
-    return replace(scan, found=found, notes=[*scan.notes, note], classes=classes)
+    return replace(
+        scan,
+        found=found,
+        notes=[*scan.notes, note],
+        warnings=[*scan.warnings, *warnings],
+        classes=classes,
+    )
 
 
 def unlabelled(tree: Tree, image: Path) -> Found | Bad:

@@ -39,7 +39,8 @@ def scan(tree: Tree) -> Scan:
         by_stem[image.stem].append(image)
     raw: dict[Path, tuple[Path, ET.Element]] = {}
     spoken_of = set()
-    for path in tree.with_suffix(".xml"):
+    out.read = set(tree.with_suffix(".xml"))
+    for path in sorted(out.read):
         root = _parse(path)
         own = _image_of(tree, path, root, by_stem)
         if own is None:

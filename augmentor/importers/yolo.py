@@ -45,6 +45,7 @@ def scan(tree: Tree) -> Scan:
         names = {k: f"class_{k}" for k in range(highest + 1)}
         out.notes.append("No data.yaml or classes.txt names the classes; they are numbered.")
     out.classes = tuple(names.values())
+    out.read = {*labels.values(), *(path for path in tree.files if tree.name(path) == origin)}
     for image in tree.images:
         lines = parsed.get(image)
         if lines is None:

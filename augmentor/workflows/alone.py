@@ -9,7 +9,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
-from augmentor.errors import BusyError, disk_errors
+from augmentor.errors import BusyError, ProjectError, disk_errors
 from augmentor.workflows.project import Project
 
 LOCK = ".augment.lock"
@@ -53,6 +53,7 @@ def working_on(folder: Path, name: str) -> Iterator[None]:
 
     Raises:
         BusyError: another command holds it; the sentence says which.
+        ProjectError: a file is where the folder should be.
         DiskError: the folder may not be written to.
     """
     folder = folder.resolve()
@@ -75,6 +76,9 @@ def working_on(folder: Path, name: str) -> Iterator[None]:
 
 def _locked(folder: Path, name: str) -> int:
     path = folder / LOCK
+    file = next((place for place in (folder, *folder.parents) if place.is_file()), None)
+    if file is not None:
+        raise ProjectError(f"{file} is a file; give the folder of a project with --project.")
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         while True:

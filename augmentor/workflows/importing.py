@@ -12,6 +12,7 @@ from augmentor.errors import ProjectError
 from augmentor.importers import ImportOutcome, import_source
 from augmentor.importers.scan import Tree
 from augmentor.records_io import PROJECT_FILE, RECORDS, load_records, located
+from augmentor.splits import shown_classes
 from augmentor.workflows.alone import working_on
 from augmentor.workflows.project import (
     NAME_PATTERN,
@@ -28,7 +29,7 @@ from augmentor.workflows.project import (
 from augmentor.workflows.reporting import Reporter
 from downstream.files import read_json
 from generator.files import sha256_of, sha256_of_file, write_json
-from generator.records import DefectExample
+from generator.records import GOOD, DefectExample
 
 
 @dataclass(frozen=True)
@@ -101,11 +102,13 @@ def _imported(
 
 
 def count_splits(records: Iterable[DefectExample]) -> dict[str, Counter[str]]:
-    """Images of each label on each side; clean ones last."""
+    """Images on each side that show each class, one of several under each of them; clean ones
+    last."""
     counts: dict[str, Counter[str]] = {}
-    for record in sorted(records, key=lambda r: (r.is_clean, r.label)):
-        counts.setdefault(record.label, Counter())[str(record.split)] += 1
-    return counts
+    for record in records:
+        for name in shown_classes(record):
+            counts.setdefault(name, Counter())[str(record.split)] += 1
+    return {name: counts[name] for name in sorted(counts, key=lambda n: (n == GOOD, n))}
 
 
 def _check_name(name: str) -> None:

@@ -15,7 +15,7 @@ from augmentor.filters import FilterConfig
 from augmentor.protocols import FEW_SHOT, Protocol
 from augmentor.records_io import PROJECT_FILE
 from downstream.config import ExperimentConfig
-from generator.config import StrictModel, load_yaml, parse
+from generator.config import StrictModel, load_yaml, parse, read_yaml
 from generator.files import write_text
 from generator.planner_settings import PlannerSettings
 
@@ -207,6 +207,22 @@ def save_project(folder: Path, config: ProjectConfig) -> Project:
     return Project(folder, config)
 
 
+def _quoted(value: Any) -> Any:
+    """The value, with quotes around texts that a reader would take for something else: `off`,
+    `12:30`. The editor writes YAML 1.2, where they are texts, and is read as 1.1."""
+    from ruamel.yaml.scalarstring import DoubleQuotedScalarString
+
+    if isinstance(value, list | tuple):
+        return [_quoted(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    try:
+        plain = yaml.safe_load(value) == value
+    except yaml.YAMLError:
+        plain = False
+    return value if plain else DoubleQuotedScalarString(value)
+
+
 def edit_project(project: Project, values: Mapping[str, Any]) -> Project:
     """Change single keys of augment.yaml; everything else in it, comments too, stays as it is.
 
@@ -227,9 +243,9 @@ def edit_project(project: Project, values: Mapping[str, Any]) -> Project:
         place = content
         for section in sections:
             place = place.setdefault(section, {})
-        place[last] = value
+        place[last] = _quoted(value)
     written = StringIO()
     editor.dump(content, written)
-    config = parse(yaml.safe_load(written.getvalue()), ProjectConfig, str(path), ProjectError)
+    config = parse(read_yaml(written.getvalue()), ProjectConfig, str(path), ProjectError)
     write_text(path, written.getvalue())
     return Project(project.folder, config)

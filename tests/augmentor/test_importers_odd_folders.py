@@ -1,5 +1,7 @@
 """Folders, masks and photographs as they come: other names, few masks, other depths, twins."""
 
+import shutil
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -327,3 +329,136 @@ def test_masks_that_could_be_of_several_images_are_named(tmp_path: Path) -> None
             save(tmp_path / f"in/masks/{k}.png", mask_of(BOX))
     bad = refused(tmp_path)
     assert bad["masks/0.png"][0] == "no_image" and len(bad) == 6
+
+
+@pytest.mark.parametrize("low", [1, 85, 127])
+def test_areas_of_a_grey_that_would_be_background_are_asked_about(tmp_path: Path, low: int) -> None:
+    both = np.maximum(mask_of(BOX, value=low), mask_of(OTHER))
+    for k in range(4):
+        save(tmp_path / f"in/images/{k}.png", photograph(k))
+        save(tmp_path / f"in/masks/{k}.png", both if k else mask_of(OTHER))
+    bad = refused(tmp_path)
+    assert set(bad) == {f"images/{k}.png" for k in (1, 2, 3)}
+    kind, reason = bad["images/1.png"]
+    assert kind == "mask_levels" and f"--mask-threshold {low - 1}, else" in reason
+    assert boxes(run(tmp_path, mask_threshold=low - 1), "1.png") == [BOX, OTHER]
+    chosen = tmp_path / "chosen"
+    shutil.copytree(tmp_path / "in", chosen / "in")
+    assert boxes(run(chosen, mask_threshold=127), "1.png") == [OTHER]
+
+
+def test_soft_edges_and_the_fringes_of_jpeg_are_no_greys_to_ask_about(tmp_path: Path) -> None:
+    mask = mask_of(BOX, OTHER)
+    soft = np.asarray(Image.fromarray(mask).resize((2 * W, 2 * H), Image.Resampling.BICUBIC))
+    for k, (own, suffix) in enumerate([(mask, "jpg"), (soft, "png"), (soft, "jpg"), (mask, "png")]):
+        save(tmp_path / f"in/images/p{k}.png", photograph(k))
+        save(tmp_path / f"in/masks/p{k}.{suffix}", own)
+    found = [boxes(run(tmp_path), f"p{k}.png") for k in range(4)]
+    assert [len(own) for own in found] == [2] * 4
+
+
+def test_a_mask_without_its_image_is_not_another_ones(tmp_path: Path) -> None:
+    for k in range(1, 5):
+        save(tmp_path / f"in/images/board_{k}.png", photograph(k))
+        save(tmp_path / f"in/masks/board_{k}.png", mask_of(BOX))
+    save(tmp_path / "in/masks/board_1_1.png", mask_of(OTHER))
+    assert set(refused(tmp_path)) == {"masks/board_1_1.png"}
+    assert boxes(run(tmp_path, on_bad="skip"), "board_1.png") == [BOX]
+
+
+def test_photographs_that_are_not_read_and_links_to_nothing_are_named(tmp_path: Path) -> None:
+    clean(tmp_path / "in")
+    for k in range(3):
+        save(tmp_path / f"in/hole/{k}.png", photograph(k))
+    for name in ("a.HEIC", "b.pgm"):
+        (tmp_path / f"in/hole/{name}").write_bytes(b"xx")
+    (tmp_path / "in/hole/gone.png").symlink_to(tmp_path / "nowhere.png")
+    bad = refused(tmp_path)
+    assert set(bad) == {"hole/a.HEIC", "hole/b.pgm", "hole/gone.png"}
+    assert {kind for kind, _ in bad.values()} == {"unreadable"}
+    assert "link to a file that is gone" in bad["hole/gone.png"][1]
+    assert len(run(tmp_path, on_bad="skip").records) == 6
+
+
+def test_a_photograph_with_a_damaged_orientation_is_a_bad_file(tmp_path: Path) -> None:
+    clean(tmp_path / "in")
+    for k in range(3):
+        save(tmp_path / f"in/hole/{k}.png", photograph(k))
+    Image.fromarray(photograph(7)).save(tmp_path / "in/hole/x.png", exif=b"Exif\0\0MM")
+    assert set(refused(tmp_path)) == {"hole/x.png"}
+    assert len(run(tmp_path, on_bad="skip").records) == 6
+
+
+def test_the_same_pixels_in_two_formats_can_not_be_good_and_bad(tmp_path: Path) -> None:
+    clean(tmp_path / "in")
+    for k in range(3):
+        save(tmp_path / f"in/hole/{k}.png", photograph(k))
+    save(tmp_path / "in/good/copy.bmp", photograph(1))
+    bad = refused(tmp_path)
+    assert set(bad) == {"hole/1.png", "good/copy.bmp"}
+    assert {kind for kind, _ in bad.values()} == {"conflict"}
+
+
+def test_copies_that_roboflow_made_of_one_photograph_stay_together(tmp_path: Path) -> None:
+    for k in range(20):
+        for copy in range(3):
+            name = f"IMG_{k:02}_jpg.rf.{k:016x}{copy:016x}.png"
+            save(tmp_path / f"in/{'hole' if k % 2 else 'good'}/{name}", photograph(10 * k + copy))
+    outcome = run(tmp_path)
+    sides: dict[str, set[str | None]] = {}
+    for record in outcome.records:
+        sides.setdefault(record.source_path.name.split(".rf.")[0], set()).add(record.split)
+    assert len(sides) == 20 and all(len(own) == 1 for own in sides.values())
+    assert {side for own in sides.values() for side in own} == {"train", "val", "test"}
+    assert "60 images are copies that Roboflow made of 20 photographs" in " ".join(
+        outcome.report["notes"]
+    )
+
+
+def test_names_that_two_systems_write_differently_are_one_class(tmp_path: Path) -> None:
+    clean(tmp_path / "in")
+    for k, form in enumerate(("NFC", "NFD")):
+        for n in range(3):
+            folder = unicodedata.normalize(form, "Löcher")
+            save(tmp_path / f"in/{folder}/{k}{n}.png", photograph(10 * k + n))
+    assert run(tmp_path).classes == ("Löcher",)
+
+
+def test_a_folder_that_comes_later_renames_no_class(tmp_path: Path) -> None:
+    for k, name in enumerate(("MT_Break", "MT_Free", "MT_Fray")):
+        for n in range(4):
+            save(tmp_path / f"in/{name}/{n}.png", photograph(10 * k + n))
+    first = run(tmp_path)
+    assert first.classes == ("Break", "Fray")
+    sides = {record.id: record.split for record in first.records}
+    for n in range(4):
+        save(tmp_path / f"in/scratch/{n}.png", photograph(50 + n))
+        save(tmp_path / f"in/MT_Uneven/{n}.png", photograph(60 + n))
+    later = run(tmp_path)
+    assert later.classes == ("Break", "Fray", "Uneven", "scratch")
+    assert later.report["images"]["good"] == 4
+    assert {r.id: r.split for r in later.records if r.id in sides} == sides
+    (tmp_path / "in/MT_Fray/0.png").unlink()
+    assert "1 images of the import before are not there any more." in run(tmp_path).report["notes"]
+
+
+def test_a_brighter_photograph_does_not_darken_those_that_were_imported(tmp_path: Path) -> None:
+    def deep(name: str, top: int) -> None:
+        pixels = np.random.default_rng(len(name) + top).integers(0, top, (H, W)).astype(np.uint16)
+        pixels[0, 0] = top
+        save(tmp_path / f"in/{name}.png", pixels)
+
+    for k in range(4):
+        deep(f"good/{k}", 4000 + k)
+        deep(f"hole/{k}", 4050 + k)
+    first = run(tmp_path)
+    assert first.report["bit_depth"] == 12
+    before = {r.id: np.asarray(Image.open(r.image_path)).mean() for r in first.records}
+    deep("hole/dim", 900)
+    deep("hole/new", 20_000)
+    kind, reason = refused(tmp_path)["hole/new.png"]
+    assert kind == "unreadable" and "15 bit" not in reason and "scaled from 12" in reason
+    assert set(refused(tmp_path)) == {"hole/new.png"}  # what is known survives a refusal
+    again = run(tmp_path, on_bad="skip")
+    after = {r.id: np.asarray(Image.open(r.image_path)).mean() for r in again.records}
+    assert len(after) == 9 and {k: after[k] for k in before} == before

@@ -85,6 +85,33 @@ def test_a_coco_annotation_that_is_no_object_is_refused(tmp_path: Path, odd: obj
             run(tmp_path, on_bad=on_bad)
 
 
+@pytest.mark.parametrize("image_id", [None, [1]])
+@pytest.mark.parametrize("on_bad", ["error", "skip"])
+def test_an_annotation_without_an_image_ends_the_import(
+    tmp_path: Path, image_id: object, on_bad: str
+) -> None:
+    """Left out, its image would be taken for a clean one."""
+    document = coco(tmp_path)
+    _image_id(document, image_id)
+    write_coco(tmp_path, document)
+    with pytest.raises(SourceError, match=r"a\.json: annotation 1 of 4 has no image_id; mend"):
+        run(tmp_path, on_bad=on_bad)
+
+
+def test_ids_are_the_same_as_numbers_and_as_texts(tmp_path: Path) -> None:
+    document = coco(tmp_path)
+    plain = run_of(tmp_path / "a", document)
+    for annotation in document["annotations"]:
+        annotation["image_id"] = str(annotation["image_id"])
+    assert run_of(tmp_path / "b", document) == plain
+
+
+def run_of(folder: Path, document: Document) -> dict[str, int]:
+    coco(folder)
+    write_coco(folder, document)
+    return {r.source_path.name: len(r.instances) for r in run(folder).records}
+
+
 def _entry(document: Document, value: object) -> None:
     document["images"].append(value)
 
@@ -114,7 +141,7 @@ def _width(document: Document, value: object) -> None:
         (_file_name, "", "a.json", "image 1 of its list is no object with a file_name"),
         (_file_name, "\ud800.png", "a.json", "image 1 of its list is no object with a file_name"),
         (_file_name, "a\0.png", "a\0.png", "a.json lists it and it is not there"),
-        (_image_id, [1], "a.json", "1 annotations are of images that it doesn't list"),
+        (_image_id, 99, "a.json", "1 annotations are of images that it doesn't list"),
         (_category_id, [1], "images/0.png", "category [1] is not in a.json"),
         (_width, 10**400, "images/0.png", "its label was made for 10000"),
     ],
@@ -388,3 +415,78 @@ def stored(path: Path, pixels: np.ndarray, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(pixels).save(path, exif=exif)
+
+
+def test_a_label_of_another_folder_is_not_taken_for_an_image_of_its_name(tmp_path: Path) -> None:
+    """A COCO entry, a YOLO file and a VOC file of lineB/4.png, which is gone; lineA has a 4.png."""
+    document = coco(tmp_path)
+    (tmp_path / "in/images/4.png").unlink()
+    save(tmp_path / "in/lineA/4.png", photograph(9))
+    document["images"][4]["file_name"] = "lineB/4.png"
+    write_coco(tmp_path, document)
+    bad = refused(tmp_path)
+    assert set(bad) == {"lineB/4.png", "lineA/4.png"}
+    assert "only one of its name in another folder" in bad["lineB/4.png"][1]
+    document["images"][4]["file_name"] = "D:\\work\\images\\4.png"
+    write_coco(tmp_path, document)
+    assert len(run(tmp_path).records) == 5
+
+
+@pytest.mark.parametrize("layout", ["yolo", "voc"])
+def test_a_label_file_of_another_folder_is_not_taken_either(tmp_path: Path, layout: str) -> None:
+    text = {
+        "yolo": "0 .5 .5 .3 .3\n",
+        "voc": "<annotation><filename>{}.png</filename><object><name>a</name><bndbox><xmin>3</xmin>"
+        "<ymin>3</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object></annotation>",
+    }[layout]
+    folder, suffix = {"yolo": ("labels", "txt"), "voc": ("Annotations", "xml")}[layout]
+    for name in ("lineA/1", "lineA/2", "lineB/3"):
+        save(tmp_path / f"in/images/{name}.png", photograph(len(name) + int(name[-1])))
+    for name in ("lineA/1", "lineB/3", "lineB/2"):
+        path = tmp_path / f"in/{folder}/{name}.{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text.format(Path(name).name))
+    assert set(refused(tmp_path)) == {f"{folder}/lineB/2.{suffix}", "images/lineA/2.png"}
+
+
+def test_a_yolo_file_beside_photographs_without_its_own_is_named(tmp_path: Path) -> None:
+    for k in range(3):
+        save(tmp_path / f"in/{k}.png", photograph(k))
+        (tmp_path / f"in/{k}.txt").write_text("0 .5 .5 .3 .3\n")
+    (tmp_path / "in/77.txt").write_text("0 .5 .5 .3 .3\n")
+    (tmp_path / "in/readme.txt").write_text("Taken in May.\n")
+    assert refused(tmp_path) == {"77.txt": ("no_image", "no image of its name was found")}
+
+
+def labelme(path: Path) -> None:
+    shape = {"label": "hole", "points": [[5, 5], [15, 5], [15, 15]], "shape_type": "polygon"}
+    path.write_text(json.dumps({"version": "5", "shapes": [shape], "imagePath": "0.png"}))
+
+
+def cvat(path: Path) -> None:
+    box = '<box label="hole" xtl="1" ytl="1" xbr="9" ybr="9"/>'
+    image = f'<image id="0" name="hole/0.png" width="64" height="40">{box}</image>'
+    path.with_suffix(".xml").write_text(f"<annotations>{image}</annotations>")
+
+
+@pytest.mark.parametrize(("write", "tool"), [(labelme, "LabelMe"), (cvat, "CVAT")])
+def test_labels_of_a_tool_that_is_not_read_are_not_passed_over(
+    tmp_path: Path, write: Callable[[Path], None], tool: str
+) -> None:
+    for k in range(3):
+        save(tmp_path / f"in/good/{k}.png", photograph(k))
+        save(tmp_path / f"in/hole/{k}.png", photograph(k + 9))
+    write(tmp_path / "in/hole/0.json")
+    with pytest.raises(SourceError, match=rf"labels of {tool}.*COCO.*--layout folders"):
+        run(tmp_path)
+    outcome = run(tmp_path, layout="folders")
+    assert "1 files named like a photograph, such as hole/0" in said(outcome)
+    assert sum(outcome.report["other_files"].values()) == 1
+
+
+def test_a_class_of_which_the_name_begins_like_good_is_warned_of(tmp_path: Path) -> None:
+    document = coco(tmp_path)
+    document["categories"].append({"id": 2, "name": "normal wear"})
+    document["annotations"][0]["category_id"] = 2
+    write_coco(tmp_path, document)
+    assert "The class 'normal wear' is read as clean" in said(run(tmp_path))

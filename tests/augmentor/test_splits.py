@@ -8,7 +8,7 @@ import pytest
 
 from augmentor.errors import LeakError, SplitError
 from augmentor.splits import assign, check_no_leak, shot_order, split_warnings, splits_document
-from generator.records import DefectExample
+from generator.records import DefectExample, Instance
 
 
 def record(name: str, label: str, group: str | None = None) -> DefectExample:
@@ -52,6 +52,27 @@ def test_a_small_class_is_on_every_side(n: int) -> None:
     counts = sides_of(many(good=10, pit=n))["pit"]
     assert min(counts["train"], counts["val"], counts["test"]) >= 1
     assert sum(counts.values()) == n
+
+
+def both(name: str, label: str, *classes: str) -> DefectExample:
+    shown = tuple(Instance(class_name=c, box_xyxy=(0, 0, 2, 2)) for c in (label, *classes))
+    return record(name, label).model_copy(update={"instances": shown})
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_class_that_only_comes_with_a_larger_one_is_on_every_side(seed: int) -> None:
+    records = [both(f"d{k}", "dent", *(["scratch"] if k < 4 else [])) for k in range(20)]
+    sides = assign(records, seed=seed, val=0.2, test=0.2, shots=3)
+    scratched = Counter(sides[r.id] for r in records[:4])
+    assert min(scratched["train"], scratched["val"], scratched["test"]) >= 1
+    dented = Counter(sides[r.id] for r in records[4:])
+    assert dented["train"] == 3 and min(dented["val"], dented["test"]) >= 1
+    split = [r.model_copy(update={"split": sides[r.id]}) for r in records]
+    order = shot_order(split, "scratch", seed=seed)
+    assert set(order) == {r.id for r in records[:4] if sides[r.id] in ("train", "reserve")}
+    left = [r for r in split if not (r.split == "test" and len(r.instances) > 1)]
+    sentences = split_warnings(left, val=0.2, test=0.2, shots=3)
+    assert [s for s in sentences if "in test" in s and "'scratch'" in s]
 
 
 def test_one_image_is_trained_on_and_two_are_trained_and_tested() -> None:
