@@ -1,5 +1,18 @@
-"""`python -m augmentor`, which launchers of several processes need."""
+"""The command `augment`, and `python -m augmentor`, which launchers of several processes need."""
 
-from augmentor.cli import main
+import sys
 
-main()
+
+def main() -> None:
+    """Run the command; an interruption, of the imports too, ends with one sentence."""
+    try:
+        from augmentor.cli import app
+
+        app()
+    except KeyboardInterrupt:
+        print("error: Interrupted; run the same command again to continue.", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from augmentor.cli import app
 
-AUGMENT = [sys.executable, "-c", "from augmentor.cli import main; main()"]
+AUGMENT = [sys.executable, "-m", "augmentor"]
 
 
 def augment(*arguments: str | Path) -> tuple[int, str]:

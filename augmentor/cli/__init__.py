@@ -1,7 +1,5 @@
 """The augment command: thin, one file per command, and no torch for --help."""
 
-import sys
-
 import typer
 
 from augmentor.cli import (
@@ -52,12 +50,3 @@ app.add_typer(report.app)
 app.add_typer(filters.app)
 app.add_typer(decisions.app)
 app.add_typer(weights.app)
-
-
-def main() -> None:
-    """Entry point of `augment`."""
-    try:
-        app()
-    except KeyboardInterrupt:
-        print("error: Interrupted; run the same command again to continue.", file=sys.stderr)
-        sys.exit(130)

@@ -62,7 +62,6 @@ def evaluate(
     debug: DebugOption = False,
 ) -> None:
     """Train detectors on each arm and report the gain over real images alone."""
-    more = _numbers(ratios)
     clash = [
         name
         for name, given in (
@@ -72,17 +71,24 @@ def evaluate(
         )
         if given and splits is not None
     ]
-    if clash:
-        raise typer.BadParameter(
-            f"each split has a seed and predictions of its own; leave out {' and '.join(clash)}"
-        )
     with command(json, debug) as console:
+        from augmentor.errors import UsageError
+
+        if clash:
+            left_out = " and ".join(clash)
+            raise UsageError(f"Each split has a seed and predictions of its own; omit {left_out}.")
+        own_arms, more = _listed(arms), numbers(ratios)
+        if own_arms and own_arms != ["real"] and len({*own_arms, *more}) == 1:
+            raise UsageError(
+                f"The arm {own_arms[0]} alone has nothing to be compared with; type: augment "
+                f"evaluate --arms real,{own_arms[0]}"
+            )
         from augmentor.workflows.evaluate import evaluate_project
         from augmentor.workflows.splits import evaluate_splits
 
         opened = open_here(project, console)
         asked: dict[str, Any] = {
-            "arms": _listed(arms),
+            "arms": own_arms,
             "ratios": more,
             "tasks": _listed(tasks),
             "steps": steps,
@@ -108,10 +114,21 @@ def _listed(text: str | None) -> list[str] | None:
     return [part.strip() for part in text.split(",")] if text else None
 
 
-def _numbers(text: str | None) -> list[float]:
+def numbers(text: str | None) -> list[float]:
+    """Ratios, separated by commas.
+
+    Raises:
+        UsageError: something else.
+    """
+    from augmentor.errors import UsageError
+
     try:
-        return [float(part) for part in text.split(",")] if text else []
+        found = [float(part) for part in text.split(",")] if text else []
     except ValueError:
-        raise typer.BadParameter(
-            f"{text!r} is no list of ratios; write for example --ratios 0.3,0.5,0.8"
-        ) from None
+        found = [-1.0]
+    if not all(0 < ratio <= 1 for ratio in found):
+        raise UsageError(
+            f"--ratios {text!r} is no list of shares above 0 and up to 1; write for example "
+            "--ratios 0.3,0.5,0.8"
+        )
+    return found

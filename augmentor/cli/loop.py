@@ -39,11 +39,8 @@ def loop(
     debug: DebugOption = False,
 ) -> None:
     """Improve the mix round by round on val alone, then evaluate it on test, once."""
-    try:
-        swept = tuple(float(ratio) for ratio in ratios.split(","))
-    except ValueError:
-        raise typer.BadParameter(f"{ratios!r}: write for example --ratios 0.3,0.5,0.8") from None
     with command(json, debug) as console:
+        from augmentor.cli.evaluate import numbers
         from augmentor.workflows.loop import Asked, run_loop
 
         asked = Asked(
@@ -53,7 +50,7 @@ def loop(
             seeds=seeds,
             steps=steps,
             jobs=jobs,
-            ratios=swept,
+            ratios=tuple(numbers(ratios)),
             generators=tuple(generators.split(",")) if generators else None,
         )
         looped = run_loop(open_here(project, console), console, asked, restart=restart)

@@ -12,7 +12,6 @@ from augmentor.exporters.collect import (
     SPLITS,
     Wanted,
     hash_of,
-    image_name,
     manifest_line,
     provenance,
 )
@@ -28,6 +27,9 @@ def write_voc(folder: Path, wanted: Wanted) -> None:
 
     `ImageSets/Main` holds every image, `ImageSets/Segmentation` those with masks: where every
     defect has an exact one, good parts are among them, all background.
+
+    Images keep their bytes, and all are named .jpg: that is what readers of VOC make of the names
+    in an image set, and a picture's kind is read from what it holds (Pillow, OpenCV).
 
     Boxes are VOC's own: pixels are counted from 1, and the last one belongs to the box. A reader
     that takes the numbers for edges counted from 0 (FiftyOne's) finds them a pixel too far right
@@ -47,7 +49,7 @@ def write_voc(folder: Path, wanted: Wanted) -> None:
     masks_known = wanted.task == "segment"
     lines = []
     for item, arms in wanted.items():
-        image, annotation = f"JPEGImages/{image_name(item)}", f"Annotations/{item.id}.xml"
+        image, annotation = f"JPEGImages/{item.id}.jpg", f"Annotations/{item.id}.xml"
         copy_image(item.image_path, folder / image)
         has_masks = (masks_known or bool(item.labels)) and _write_masks(
             folder, item, wanted.classes
@@ -75,7 +77,7 @@ def _write_sets(folder: Path, stems: Mapping[str, Sequence[str]]) -> None:
 def _tree(item: Item, name: str, segmented: bool) -> ElementTree.ElementTree:
     root = ElementTree.Element("annotation")
     _text(root, "folder", "JPEGImages")
-    _text(root, "filename", image_name(item))
+    _text(root, "filename", f"{item.id}.jpg")
     source = ElementTree.SubElement(root, "source")
     _text(source, "database", name)
     _text(source, "image", item.kind)

@@ -17,7 +17,7 @@ from PIL import Image
 
 from augmentor.errors import ProjectError, SourceError, disk_errors
 from augmentor.importers.before import check_apart, claim, clear, known_sides, said_of_sides
-from augmentor.importers.detect import choose
+from augmentor.importers.detect import choose, other_layout
 from augmentor.importers.mvtec import OWN_SPLIT
 from augmentor.importers.read import Progress, Reading, read_all
 from augmentor.importers.report import build_report, refusal, report_before, report_done
@@ -180,7 +180,8 @@ def import_source(
         if report["status"] != "done":
             kept = {key: before[key] for key in ("folder_classes", "bit_depth") if key in before}
             write_json(data_dir / REPORT, report | {"before": kept})
-            raise SourceError(refusal(report, data_dir / REPORT))
+            other = "" if report["classes"] else other_layout(tree, layout)
+            raise SourceError(refusal(report, data_dir / REPORT) + other)
         _write(data_dir, reading, records, arguments, report)
     return _outcome(records, report, already_done=False)
 

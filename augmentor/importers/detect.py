@@ -68,6 +68,17 @@ def choose(tree: Tree, layout: str) -> tuple[str, ModuleType, str]:
     return name, LAYOUTS[name], str(reason)
 
 
+def other_layout(tree: Tree, given: str) -> str:
+    """What to add where a given layout found nothing and the folder looks like another one."""
+    if given == "auto":
+        return ""
+    try:
+        name, _, reason = choose(tree, "auto")
+    except SourceError:
+        return ""
+    return "" if name == given else f" Or leave --layout out: it looks like {name}, since {reason}."
+
+
 def _refuse_other_tools(tree: Tree) -> None:
     """Refuse labels that are not read, before folders alone are taken for all that is known.
 

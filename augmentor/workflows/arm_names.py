@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from augmentor.classical import NAME as CLASSICAL
-from augmentor.errors import ProjectError
+from augmentor.errors import UsageError
 from generator.baselines import PLAIN_PASTE
 
 REAL, FULL, MIXED, SYNTHETIC, COPY_PASTE = "real", "full", "mixed", "synthetic", "copy-paste"
@@ -33,7 +33,7 @@ def parse_arm(name: str) -> ArmName:
     """Take an arm's name apart.
 
     Raises:
-        ProjectError: it does not keep to the grammar.
+        UsageError: it does not keep to the grammar.
     """
     if name in (*ARMS, *PASTES, FULL, SYNTHETIC):
         return ArmName(name, (name,))
@@ -49,5 +49,5 @@ def parse_arm(name: str) -> ArmName:
     alone = MIXED in parts
     closed = set(parts) & {REAL, FULL, SYNTHETIC, ""}
     if not 0 < ratio <= 1 or closed or (alone and len(parts) > 1) or len(set(parts)) < len(parts):
-        raise ProjectError(f"There is no arm {name!r}: {GRAMMAR}.")
+        raise UsageError(f"There is no arm {name!r}: {GRAMMAR}.")
     return ArmName(name, parts, ratio=ratio)

@@ -1,5 +1,6 @@
 """Build: real images, a ratio, and whatever is still missing, to a mixed dataset."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -114,17 +115,26 @@ def as_built(project: Project) -> Project:
 
 
 def _shares(text: str) -> dict[str, float]:
-    """`a`, or `a=0.7,b=0.3`."""
+    """`a`, `a,b` in equal parts, or `a=0.7,b=0.3`.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    given, how = f"--generator {text!r}", "write for example --generator compact=0.7,copy-paste=0.3"
+    parts = [part.partition("=") for part in text.split(",")]
+    names = [name.strip() for name, _, _ in parts]
+    if "" in names or len(set(names)) < len(names):
+        raise UsageError(f"{given} names no generator, or one twice; {how}")
+    if len({equals for _, equals, _ in parts}) > 1:
+        raise UsageError(f"{given} gives some generators a share and others none; {how}")
     shares = {}
-    for part in text.split(","):
-        name, _, share = part.partition("=")
+    for name, (_, equals, share) in zip(names, parts, strict=True):
         try:
-            shares[name.strip()] = float(share) if share else 1.0
+            shares[name] = float(share) if equals else 1.0
         except ValueError:
-            raise ProjectError(
-                f"The share of {name.strip()!r} is no number: {share!r}; write for example "
-                "--generator compact=0.7,copy-paste=0.3"
-            ) from None
+            shares[name] = math.nan
+        if not 0 < shares[name] < math.inf:
+            raise UsageError(f"The share of {name!r} is no number above 0: {share!r}; {how}")
     return shares
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from augmentor import fiftyone_io
-from augmentor.errors import ProjectError
+from augmentor.errors import ProjectError, UsageError
 from augmentor.importers import ImportOutcome, import_source
 from augmentor.importers.scan import Tree
 from augmentor.records_io import PROJECT_FILE, RECORDS, load_records, located
@@ -114,7 +114,7 @@ def count_splits(records: Iterable[DefectExample]) -> dict[str, Counter[str]]:
 def _check_name(name: str) -> None:
     """Refuse before anything is read what augment.yaml would refuse after it."""
     if not re.fullmatch(NAME_PATTERN, name):
-        raise ProjectError(
+        raise UsageError(
             f"--name {name!r} can't be a project's name, which is made of the letters a to z, "
             "digits, '.', '_' and '-', and begins with a letter or digit; try --name "
             f"{name_like(name, 'tiles')}"

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from augmentor.classical import NAME as CLASSICAL
 from augmentor.workflows.project import Project, edit_project
 from augmentor.workflows.reporting import Reporter
 from generator.baselines import BASELINES
@@ -32,7 +33,7 @@ def open_recipe(project: Project, name: str) -> Recipe:
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise RecipeError(
         f"There is no generator {name!r}; {hint}Recipes: {', '.join(recipe_names())}. "
-        f"Baselines: {', '.join(BASELINES)}."
+        f"Baselines: {', '.join(BASELINES)}. In a mix, also: {CLASSICAL}."
     )
 
 

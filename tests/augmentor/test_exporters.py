@@ -591,6 +591,23 @@ def test_voc_boxes_and_masks_come_back(made, tmp_path):
                 assert np.array_equal(painted == k, np.broadcast_to(union, painted.shape))
 
 
+def test_voc_is_read_by_torchvision(made, tmp_path):
+    """It makes the images' names of those in the image sets."""
+    from torchvision.datasets import VOCDetection, VOCSegmentation
+
+    folder = exported(tmp_path, made, "voc")
+    (tmp_path / "root/VOCdevkit").mkdir(parents=True)
+    (tmp_path / "root/VOCdevkit/VOC2012").symlink_to(folder)
+    boxes, masks = (
+        kind(str(tmp_path / "root"), year="2012", image_set="train")
+        for kind in (VOCDetection, VOCSegmentation)
+    )
+    assert len(boxes) == len(masks) == 4
+    for (picture, said), (again, mask) in zip(boxes, masks, strict=True):
+        assert picture.size == again.size == mask.size
+        assert said["annotation"]["filename"].endswith(".jpg")
+
+
 def test_voc_lists_what_is_segmented_good_parts_too(made, tmp_path):
     folder = exported(tmp_path, made, "voc")
     for split in ("train", "val", "test"):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
-from small_sources import H, W, mask_of, run, save
+from small_sources import H, W, mask_of, photograph, run, save
 
 from augmentor.errors import SourceError
 from augmentor.importers import ImportOutcome
@@ -336,3 +336,11 @@ def test_a_second_view_or_format_is_no_mask(tmp_path: Path) -> None:
     outcome = run(tmp_path)
     assert outcome.layout == "folders"
     assert len(outcome.records) == 24
+
+
+def test_a_wrong_layout_is_told_which_one_it_looks_like(tmp_path: Path) -> None:
+    for k in range(3):
+        save(tmp_path / f"in/hole/{k}.png", photograph(k))
+        save(tmp_path / f"in/good/{k}.png", photograph(k + 9))
+    with pytest.raises(SourceError, match=r"Or leave --layout out: it looks like folders, since"):
+        run(tmp_path, layout="yolo")

@@ -114,7 +114,7 @@ def test_a_missing_source_is_one_sentence(tmp_path):
 @pytest.mark.parametrize(
     ("options", "expected", "words"),
     [
-        (("--name", "my tiles"), EXIT_PROJECT, "try --name my-tiles"),
+        (("--name", "my tiles"), EXIT_USAGE, "try --name my-tiles"),
         (("--name", "x", "--val", "0"), EXIT_USAGE, "val: Input should be greater than 0"),
         (("--name", "x", "--val", "nan"), EXIT_USAGE, "val: Input should be less than 1"),
     ],
@@ -159,3 +159,18 @@ def test_a_full_disk_says_that_the_same_command_continues():
 def test_an_error_of_somebody_else_with_one_of_our_names_is_a_bug():
     stranger = type("LeakError", (Exception,), {"__module__": "elsewhere"})
     assert describe(stranger("x"))[1] == EXIT_BUG
+
+
+def test_an_interruption_while_it_starts_is_one_sentence_too():
+    code = (
+        "import sys\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'augmentor.cli': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "from augmentor.__main__ import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 130
+    assert done.stderr == "error: Interrupted; run the same command again to continue.\n"

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from helpers import augment, copy_project
 
-from augmentor.cli.errors import EXIT_PROJECT, EXIT_USAGE
+from augmentor.cli.errors import EXIT_USAGE
 from augmentor.errors import LeakError, ProjectError
 from augmentor.records_io import load_records
 from augmentor.workflows.arms import parse_arm, resolve_arms, write_arms_export
@@ -206,11 +206,15 @@ def test_arms_of_the_built_dataset_need_one(imported):
 
 def test_the_command_says_what_an_arm_may_be(built):
     code, output = augment("evaluate", "--arms", "real,everything", "--project", built.folder)
-    assert code == EXIT_PROJECT
-    assert "There is no arm 'everything': an arm is real" in output
-    code, output = augment("evaluate", "--ratios", "0.3;0.5", "--project", built.folder)
     assert code == EXIT_USAGE
-    assert "--ratios 0.3,0.5,0.8" in " ".join(output.replace("│", " ").split())
+    assert "There is no arm 'everything': an arm is real" in output
+    for ratios in ("0.3;0.5", "0,3", "0.5,2", "nan"):
+        code, output = augment("evaluate", "--ratios", ratios, "--json", "--project", built.folder)
+        assert code == EXIT_USAGE
+        assert "--ratios 0.3,0.5,0.8" in json.loads(output)["error"]
+    code, output = augment("evaluate", "--arms", "mixed", "--project", built.folder)
+    assert code == EXIT_USAGE
+    assert "The arm mixed alone has nothing to be compared with" in output
 
 
 def test_the_baseline_pastes_one_defect_as_it_is_whatever_the_project_chooses(built, arms):

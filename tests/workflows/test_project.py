@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from augmentor.errors import ProjectError
+from augmentor.workflows.alone import working_on
 from augmentor.workflows.build import as_built, with_mix
 from augmentor.workflows.project import (
     Project,
     ProjectConfig,
     SourceConfig,
+    edit_project,
     open_project,
     save_project,
 )
@@ -69,10 +71,48 @@ def test_what_options_of_build_asked_for_is_known_of_the_dataset(tmp_path):
         ({"ratio": 1.5}, "ratio"),
         ({"ratio": float("nan")}, "ratio"),
         ({"balance": "equal"}, "'class' or 'natural'"),
-        ({"generators": "compact=lots"}, "no number: 'lots'"),
+        ({"generators": "compact=lots"}, "no number above 0: 'lots'"),
         ({"generators": "compact=-1"}, "above 0"),
+        ({"generators": "compact=inf"}, "above 0: 'inf'"),
+        ({"generators": "compact=nan,copy-paste=1"}, "above 0: 'nan'"),
+        ({"generators": "compact="}, "above 0: ''"),
+        ({"generators": "compact=0.7,copy-paste"}, "some generators a share and others none"),
+        ({"generators": "compact=0.9,compact=0.1"}, "or one twice"),
+        ({"generators": "compact,"}, "names no generator"),
     ],
 )
 def test_options_out_of_bounds_are_refused(options, words):
     with pytest.raises(ProjectError, match=words):
         with_mix(Project(Path("/p"), CONFIG), **options)
+
+
+def test_names_that_yaml_takes_for_something_else_stay_names(tmp_path):
+    """ruamel writes YAML 1.2, in which `off` is a text, and PyYAML reads 1.1."""
+    project = save_project(tmp_path, CONFIG)
+    names = ["pit", "off", "no", "12:30", "1e3", "a: b", "Löcher"]
+    edit_project(project, {"classes": names})
+    assert list(open_project(tmp_path).config.classes) == names
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"mix: {ratio: 0.3}\nmix: {seed: 1}\n", r"the key 'mix' of line \d+ stands above it"),
+        ("description: Löcher\n".encode("cp1252"), "can't be read as YAML in UTF-8"),
+    ],
+)
+def test_a_file_that_says_two_things_or_is_no_utf_8_is_refused(tmp_path, text, words):
+    save_project(tmp_path, CONFIG)
+    path = tmp_path / "augment.yaml"
+    path.write_bytes(path.read_bytes() + text)
+    with pytest.raises(ProjectError, match=words):
+        open_project(tmp_path)
+
+
+@pytest.mark.parametrize("below", ["", "below"])
+def test_a_file_in_the_place_of_a_project_is_named(tmp_path, below):
+    path = tmp_path / "tiles.yaml"
+    path.write_text("name: tiles\n")
+    asked = pytest.raises(ProjectError, match=r"tiles\.yaml is a file; give the folder")
+    with asked, working_on(path / below, "import"):
+        pass
