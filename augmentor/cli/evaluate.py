@@ -75,8 +75,10 @@ def evaluate(
         from augmentor.errors import UsageError
 
         if clash:
-            left_out = " and ".join(clash)
-            raise UsageError(f"Each split has a seed and predictions of its own; omit {left_out}.")
+            raise UsageError(
+                "Each split has a seed and predictions of its own; leave out "
+                f"{' and '.join(clash)}."
+            )
         own_arms, more = _listed(arms), numbers(ratios)
         if own_arms and own_arms != ["real"] and len({*own_arms, *more}) == 1:
             raise UsageError(

@@ -124,7 +124,8 @@ def _in_project(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     found = dict(settings)
     for name, _ in STARTS.values():
         value = str(settings[name])
-        if len(Path(value).parts) > 1 and (folder / value).exists():
+        is_path = len(Path(value).parts) > 1 or (folder / value / "result.json").is_file()
+        if is_path and (folder / value).exists():
             found[name] = str((folder / value).absolute())
     given, weights = settings["weights_dir"], f"{Path(str(settings['detector'])).stem}.pt"
     places = [folder / given] if given is not None else []

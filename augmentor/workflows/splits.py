@@ -110,6 +110,7 @@ def evaluate_splits(
     write_json(data, report)
     render_splits(report, page)
     if failed:
+        reporter.say(format_splits(report))
         raise RunError(
             f"{len(failed)} of {splits} splits failed; the report on the others is {page}, and the "
             "same command tries again."

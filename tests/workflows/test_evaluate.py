@@ -194,6 +194,10 @@ def test_weights_in_the_project_are_meant_from_anywhere(evaluated, tmp_path, mon
         assert found.localiser == str(folder / "evaluation/runs/a")
         assert (found.detector, found.classifier) == ("yolo11n", "resnet18")
     (folder / "weights/yolo11n.pt").write_bytes(b"")
+    (folder / "mine").mkdir()
+    (folder / "mine/result.json").write_text("{}")
+    named = evaluation_config(open_project(folder), {"classifier": "mine"})
+    assert named.classifier == str(folder / "mine")
     found = evaluation_config(open_project(folder), {"weights_dir": "weights"})
     assert found.weights_dir == folder / "weights"
 

@@ -115,8 +115,12 @@ def test_a_split_that_fails_is_reported_and_takes_no_other_down(
         return usual(project, reporter)
 
     monkeypatch.setattr(workflow, step, fails)
+    told: list[str] = []
+    reporter = Silent()
+    monkeypatch.setattr(reporter, "say", told.append)
     with pytest.raises(RunError, match=r"1 of 2 splits failed; the report on the others is .*html"):
-        workflow.evaluate_splits(open_project(repeated), Silent(), 2)
+        workflow.evaluate_splits(open_project(repeated), reporter, 2)
+    assert "Over 1 split" in told[-1]
     report = json.loads((repeated / "evaluation/splits.json").read_text())
     assert report["splits"] == [2] and "stopped being" in report["failed"]["1"]
 
