@@ -20,6 +20,8 @@ from generator.files import write_atomic, write_json
 
 DRAWING = 1
 """Raised whenever the same arguments come to draw other pictures, so that no folder holds both."""
+VARIED = 2
+"""The same of pictures that are `varied`."""
 
 SIDE_PX = (160, 320)
 """Least and largest width and height of an image."""
@@ -58,7 +60,8 @@ def write_sample_dataset(
             f"A sample dataset needs at least 1 image a class and 1 clean one, got "
             f"per_class={per_class}, clean={clean}."
         )
-    arguments = {"drawing": DRAWING, "seed": seed, "per_class": per_class, "clean": clean}
+    drawing = VARIED if varied else DRAWING
+    arguments = {"drawing": drawing, "seed": seed, "per_class": per_class, "clean": clean}
     _claim(folder, arguments | ({"varied": True} if varied else {}))
     with disk_errors(folder):
         in_train = clean - clean // 3
@@ -91,7 +94,8 @@ def sample_image(
         `good`. H and W lie in `SIDE_PX` and mostly differ.
     """
     index = ["good", *DEFECTS].index(kind)
-    rng = np.random.default_rng([seed, index, number])
+    # of their own, so that who learns from varied ones knows none of the others
+    rng = np.random.default_rng([seed, index, number, *([1] if varied else [])])
     surface = _surface(rng, shows_edge=kind == "edge_chip" or bool(rng.random() < 0.4))
     mask = np.zeros(surface.shape, bool)
     if kind != "good":

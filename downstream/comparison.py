@@ -72,7 +72,7 @@ class Measured:
     def rows(self, seeds: int) -> np.ndarray:
         """(B, S) int: which of the seeds each resample draws, the same for all arms."""
         config = self.config
-        return draw(1, seeds, config.bootstrap_samples, config.bootstrap_seed + 1).seeds
+        return draw([""], seeds, config.bootstrap_samples, config.bootstrap_seed + 1).seeds
 
     def _of(self, run: Run) -> Samples:
         if run.key not in self._known:
@@ -205,8 +205,11 @@ def closures(measured: Measured, metric: str, real: str, full: str) -> dict[str,
     return found
 
 
-def seed_power(measured: Measured, metric: str, baseline: str) -> dict[str, Any] | None:
-    """What this experiment can show at all; see power.py. None for one seed, or one arm.
+def seed_power(
+    measured: Measured, metric: str, baseline: str, comparisons: int
+) -> dict[str, Any] | None:
+    """What this experiment can show at all, of so many comparisons that are corrected for; see
+    power.py. None for one seed, or one arm.
 
     The spread from seed to seed and the error of the images are those of all arms' differences to
     the baseline, as a root mean square.
@@ -222,7 +225,7 @@ def seed_power(measured: Measured, metric: str, baseline: str) -> dict[str, Any]
     if not spreads or np.isnan([*spreads, *errors]).any():
         return None
     spread, images = (float(np.sqrt(np.mean(np.square(each)))) for each in (spreads, errors))
-    return power_note(spread, images, measured.config.confidence)
+    return power_note(spread, images, measured.config.confidence, comparisons)
 
 
 def _samples(
@@ -230,11 +233,13 @@ def _samples(
 ) -> Samples:
     """Metrics of one run on a split as it is (first row) and on every resample of its images."""
     rows = read_predictions(run, split)
-    drawn = draw(len(rows), 1, config.bootstrap_samples, config.bootstrap_seed).images
+    items = export.items(split)
+    groups = [item.group or item.id for item in items]
+    drawn = draw(groups, 1, config.bootstrap_samples, config.bootstrap_seed).images
     images = np.concatenate([np.ones((1, len(rows)), dtype=int), drawn])
     n = len(result["labels"])
     if run.task == "detection":
-        boxes, threshold = [i.boxes for i in export.items(split)], result["threshold"]
+        boxes, threshold = [item.boxes for item in items], result["threshold"]
         return detection_samples(rows, boxes, n, images, threshold)
     if run.task == "localisation":
         return localisation_samples(rows, result["labels"], images)

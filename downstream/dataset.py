@@ -26,7 +26,7 @@ class Item(BaseModel):
 
     `boxes` are (class index, x1, y1, x2, y2) in pixels of the image, half-open. `mask` is the
     union of its instances, 8 bit, 0 and 255; None for a clean image, and where the export has no
-    exact masks.
+    exact masks. Images of one `group` are no independent evidence beside each other.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
@@ -44,6 +44,7 @@ class Item(BaseModel):
     height: int = Field(gt=0)
     sha256: str
     source_ids: tuple[str, ...] = ()
+    group: str | None = None
     arms: tuple[str, ...] = ()
     label_sha256: str = ""
     mask_sha256: str = ""

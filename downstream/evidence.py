@@ -37,13 +37,14 @@ def evidence(
     own = {arm: list(by_seed.values()) for arm, by_seed in measured.by_arm.items()}
     have_base = BASELINE in own
     found = {arm: levelled(task, runs, results) for arm, runs in own.items()}
+    corrected = {(run.task, run.arm) for run in done if is_synthetic(run.arm)}
     return {
         "intervals": intervals(measured),
         "differences_to": {
             base: differences(measured, base) for base in (BASELINE, COPY_PASTE) if base in own
         },
         "closure": closures(measured, metric, BASELINE, FULL) if have_base else {},
-        "power": seed_power(measured, metric, BASELINE) if have_base else None,
+        "power": seed_power(measured, metric, BASELINE, len(corrected) or 1) if have_base else None,
         "levelled": {arm: each for arm, each in found.items() if each is not None},
         "curves": {
             arm: precision_at_recalls(export, task, runs, measured.labels(arm))

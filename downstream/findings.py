@@ -74,8 +74,11 @@ def _power(report: Mapping[str, Any], task: str, metric: str) -> list[str]:
         f"{f'{seeds} seeds' if seeds else 'more test images'} for {' or '.join(differences)}"
         for seeds, differences in by_need.items()
     ]
+    count = note.get("comparisons", 1)
+    corrected = f", corrected for {count} comparisons" if count > 1 else ""
     return [
-        f"To show a difference in {TITLES[metric]} with a chance of {POWER:.0%}, {task} needs "
+        f"To show a difference in {TITLES[metric]} with a chance of {POWER:.0%}{corrected}, {task} "
+        "needs "
         f"{', '.join(needed)}: a difference spreads by {note['spread']:.3f} from seed to seed, and "
         f"these test images show none below {note['smallest']:.3f} with any number of seeds."
     ]

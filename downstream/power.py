@@ -59,11 +59,17 @@ def smallest_shown(images: float, level: float) -> float:
     return float(images * (stats.norm.ppf(1 - level / 2) + stats.norm.ppf(POWER)))
 
 
-def power_note(spread: float, images: float, confidence: float) -> dict[str, Any]:
-    """What `report.json` says about power: `spread`, `images`, `smallest`, and `needed`, the seeds
-    for each of `DIFFERENCES`, null where these test images can't show it."""
-    level = 1 - confidence
+def power_note(
+    spread: float, images: float, confidence: float, comparisons: int = 1
+) -> dict[str, Any]:
+    """What `report.json` says about power: `spread`, `images`, `comparisons`, `smallest`, and
+    `needed`, the seeds for each of `DIFFERENCES`, null where these test images can't show it.
+
+    The level is that of Holm's first step, which one difference among nothing has to pass.
+    """
+    level = (1 - confidence) / comparisons
     return {
+        "comparisons": comparisons,
         "spread": spread,
         "images": images,
         "smallest": smallest_shown(images, level),

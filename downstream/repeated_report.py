@@ -167,7 +167,8 @@ def verdict_sentence(report: Mapping[str, Any]) -> str:
             text = f"{task.capitalize()}, {arm}: {TITLES[metric]} {signed(line)}"
             text += f" against {report['baseline']}, {line['verdict']}"
             sure = line["verdict"] in ("helps", "hurts")
-            if sure and line["new_low"] <= 0 <= line["new_high"]:
+            ends = line["new_low"], line["new_high"]  # None without end
+            if sure and (None in ends or ends[0] <= 0 <= ends[1]):
                 text += " on these photographs; of new ones of the same line it is not sure"
             sentences.append(f"{text}.")
         for key, what in (

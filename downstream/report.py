@@ -29,7 +29,8 @@
 - `closure`: by task, then arm: `value`, `low`, `high` of (arm - real) / (full - real) in the
   primary metric, or null and a `reason`
 - `power`: by task, or null: `spread` of a difference to the baseline from seed to seed, the error
-  that the test `images` bring, the `smallest` difference that they can show, and the seeds `needed`
+  that the test `images` bring, the number of `comparisons` that
+  are corrected for, the `smallest` difference that they can show, and the seeds `needed`
   by difference (null: the test images are too few)
 - `levelled`: by task, then arm, where it is known: `levelled`, `before`, `after` (on val), `steps`
   at which they were taken, `by` (`checks` of one training, or `shorter runs`)

@@ -34,7 +34,7 @@ from downstream.files import read_json, sha256_of, sha256_of_file, write_json, w
 LIBRARIES = ("torch", "torchvision", "ultralytics", "torchmetrics", "albumentations", "numpy")
 """A change of one of these may change a result, so their versions are part of a run's key."""
 
-PROTOCOL: dict[Task, int] = {"detection": 2, "classification": 1, "localisation": 1}
+PROTOCOL: dict[Task, int] = {"detection": 3, "classification": 1, "localisation": 1}
 """Part of every key: raised when a change of a training itself makes old results others."""
 
 

@@ -1,9 +1,10 @@
 """Is an arm better than the baseline, and how sure is that?
 
-Seeds and test images are both resampled (a hierarchical bootstrap), and every resample is given to
-all arms alike, so what is judged is the paired difference. Of few seeds such resampling sees too
-little of the noise of the training, so Student's interval over the seeds' differences stands
-beside it, and the wider of the two counts, on either side (docs/adr/0006).
+Seeds and test images are both resampled (a hierarchical bootstrap; images of one group are drawn
+together), and every resample is given to all arms alike, so what is judged is the paired
+difference. Of few seeds such resampling sees too little of the noise of the training, so Student's
+interval over the seeds' differences stands beside it, and the wider of the two counts, on either
+side (docs/adr/0006).
 """
 
 from collections.abc import Mapping, Sequence
@@ -61,10 +62,21 @@ class Difference:
         return "hurts" if self.high < 0 else "no evidence"
 
 
-def draw(n_images: int, n_seeds: int, samples: int, seed: int) -> Resamples:
-    """Draw `samples` resamples of images and of seeds, each with replacement."""
+def draw(groups: Sequence[str], n_seeds: int, samples: int, seed: int) -> Resamples:
+    """Draw `samples` resamples of images and of seeds, each with replacement.
+
+    Args:
+        groups: of each image, what it shares with those that are no independent evidence beside it
+            (photographs of one part); they are drawn together, as they are one unit of chance
+            (Davison & Hinkley, Bootstrap Methods and their Application, 1997, section 3.8).
+        n_seeds: how many seeds there are.
+        samples: how many resamples.
+        seed: of the drawing.
+    """
     rng = np.random.default_rng(seed)
-    images = rng.multinomial(n_images, np.full(n_images, 1 / n_images), size=samples)
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    units = rng.multinomial(len(numbers), np.full(len(numbers), 1 / len(numbers)), size=samples)
+    images = units[:, [numbers[group] for group in groups]]
     return Resamples(images, rng.integers(0, n_seeds, size=(samples, n_seeds)))
 
 

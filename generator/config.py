@@ -77,11 +77,16 @@ def load_yaml(path: Path, model: type[M], error: type[Exception] = RecipeError) 
 
 
 def parse(content: object, model: type[M], name: str, error: type[Exception] = RecipeError) -> M:
-    """Validate `content` as `model`; see `load_yaml` for what is raised."""
+    """Validate `content` as `model`; see `load_yaml` for what is raised.
+
+    `name` is a file, or the command whose options these are.
+    """
     try:
         return model.model_validate(content)
     except ValidationError as fault:
-        raise error(f"{name}: {'; '.join(_sentence(e, model) for e in fault.errors())}.") from None
+        said = "; ".join(_sentence(e, model) for e in fault.errors())
+        see = f"; see: {name} --help" if name.startswith("augment ") else "."
+        raise error(f"{name}: {said}{see}") from None
 
 
 def _sentence(fault: ErrorDetails, model: type[BaseModel]) -> str:

@@ -26,7 +26,7 @@ _CODES = {
     "ProjectError": EXIT_PROJECT,
     "RecipeError": EXIT_PROJECT,
     "SourceError": EXIT_DATA,
-    "SplitError": EXIT_DATA,
+    "SplitError": EXIT_USAGE,
     "ExampleError": EXIT_DATA,
     "PlacementError": EXIT_DATA,
     "DecisionError": EXIT_DATA,

@@ -113,6 +113,7 @@ def manifest_line(item: Item, arms: tuple[str, ...], classes: Sequence[str]) -> 
         "width": item.width,
         "height": item.height,
         "source_ids": list(item.source_ids),
+        "group": item.record.group if isinstance(item.record, DefectExample) else None,
         "arms": list(arms),
     }
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from augmentor.errors import ProjectError, SourceError, disk_errors
+from augmentor.errors import ProjectError, SourceError, UsageError, disk_errors
 from augmentor.importers.before import check_apart, claim, clear, known_sides, said_of_sides
 from augmentor.importers.detect import choose, other_layout
 from augmentor.importers.mvtec import OWN_SPLIT
@@ -111,6 +111,7 @@ def import_source(
 
     Raises:
         SourceError: no such folder, nothing in it, unclear layout, bad files, bad arguments.
+        UsageError: `group_by` is no regular expression.
         SplitError: shares or shots out of range, or the protocol does not go with the folder.
         DiskError: no space, or no right to write.
     """
@@ -192,8 +193,9 @@ def _pattern(group_by: str | None) -> re.Pattern[str] | None:
     try:
         return re.compile(group_by)
     except re.error as fault:
-        raise SourceError(
-            f"--group-by {group_by!r} is not a regular expression: {fault}."
+        raise UsageError(
+            f"--group-by {group_by!r} is not a regular expression ({fault}); write for example "
+            "--group-by '^part[0-9]+'"
         ) from None
 
 

@@ -115,7 +115,7 @@ def evaluation_config(
         update |= {name: steps for name in ExperimentConfig.model_fields if name.endswith("_steps")}
     settings = {**base.model_dump(), **SETTINGS[protocol], **own, **update}
     settings = _in_project(settings, project.folder)
-    return parse(settings, ExperimentConfig, "evaluate", UsageError)
+    return parse(settings, ExperimentConfig, "augment evaluate", UsageError)
 
 
 def _in_project(settings: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from augmentor.errors import ProjectError
 from augmentor.exporters import write_training_export
 from augmentor.importers import import_source
 from augmentor.records_io import PROJECT_FILE
-from augmentor.sample_data import DRAWING, write_sample_dataset
+from augmentor.sample_data import VARIED, write_sample_dataset
 from augmentor.workflows.alone import working_on
 from augmentor.workflows.project import Project, edit_project
 from augmentor.workflows.reporting import Reporter
@@ -93,7 +93,7 @@ def pretrain(
     folder = folder.resolve()
     setting, usual = STARTS[task]
     own = {setting: detector or usual, f"{task}_steps": steps or STEPS[task]}
-    asked = {**own, "per_class": per_class, "drawing": DRAWING}
+    asked = {**own, "per_class": per_class, "drawing": VARIED}
     known, made_before = read_json(folder / ABOUT.format(task=task)), pretrained_run(folder, task)
     if made_before and known.get("asked") == asked:
         return Pretrained(**known["made"], run=made_before)

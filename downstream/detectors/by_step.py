@@ -83,10 +83,10 @@ class StepSampler(Sampler[int]):
         """From now on draw the real defect images alone (`real`: bool (N,)); of a class that has
         none, and of clean images, as before."""
         self.left.zero_()
-        for own in real_part(self.by_class, real):
+        for kind, own in enumerate(real_part(self.by_class, real)):
             self.left[own] = True
-        for kind in range(len(self.by_class)):
-            self.queues.pop(kind, None)
+            if len(own) < len(self.by_class[kind]):  # else its shuffle goes on
+                self.queues.pop(kind, None)
 
     def kind(self, clean: bool, chance: float) -> int:
         """The kind that a draw is of: a class's number, or -1 for clean; `chance` is in [0, 1)."""

@@ -11,7 +11,7 @@ from PIL import Image
 from small_sources import H, W, save
 from small_sources import photograph as picture
 
-from augmentor.errors import DiskError, ProjectError, SourceError, SplitError
+from augmentor.errors import DiskError, ProjectError, SourceError, SplitError, UsageError
 from augmentor.importers import ImportOutcome, import_source
 from augmentor.importers.before import said_of_sides
 from augmentor.records_io import content_of, load_records, save_records
@@ -231,7 +231,7 @@ def test_wrong_arguments_are_refused_before_anything_is_read(source: Path) -> No
         run(source, val=0.6, test=0.6)
     with pytest.raises(SplitError, match="--shots must be at least 1"):
         run(source, shots=0)
-    with pytest.raises(SourceError, match="not a regular expression"):
+    with pytest.raises(UsageError, match="not a regular expression"):
         run(source, group_by="(")
     with pytest.raises(SourceError, match="--mask-threshold must be from 0 to 254, got 255"):
         run(source, mask_threshold=255)

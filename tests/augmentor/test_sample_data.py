@@ -9,7 +9,14 @@ from PIL import Image
 
 from augmentor.errors import SourceError
 from augmentor.importers import import_source
-from augmentor.sample_data import DEFECTS, DRAWING, SIDE_PX, sample_image, write_sample_dataset
+from augmentor.sample_data import (
+    DEFECTS,
+    DRAWING,
+    SIDE_PX,
+    VARIED,
+    sample_image,
+    write_sample_dataset,
+)
 from augmentor.sample_variety import vary
 
 
@@ -69,19 +76,39 @@ def test_clean_images_have_an_empty_mask_and_colour() -> None:
     assert (image[..., 0] != image[..., 2]).any()
 
 
+def test_varied_pictures_are_no_turned_copies_of_the_others() -> None:
+    """Detectors that learned the varied ones are tested on the others."""
+
+    def poses(mask: np.ndarray) -> set[bytes]:
+        turned = [np.rot90(each, k) for each in (mask, mask[:, ::-1]) for k in range(4)]
+        return {repr(each.shape).encode() + np.packbits(each).tobytes() for each in turned}
+
+    plain = [sample_image(kind, number)[1] for kind in DEFECTS for number in range(4)]
+    varied = [sample_image(kind, number, varied=True)[1] for kind in DEFECTS for number in range(4)]
+    known = set().union(*map(poses, varied))
+    assert len(known) > len(varied)
+    assert not any(poses(mask) & known for mask in plain)
+
+
 def test_other_pictures_have_another_drawing_number(tmp_path: Path) -> None:
-    # where these values change, raise DRAWING with them
-    drawn = {
-        "good": (194.91, 24.15, 0), "pit": (132.31, 20.21, 199), "scratch": (105.84, 40.73, 296),
-        "crack": (143.89, 11.14, 288), "stain": (153.79, 17.21, 1403),
-        "edge_chip": (70.51, 22.38, 650),
+    # where these values change, raise DRAWING, or VARIED, with them
+    plain = {
+        "good": (142.23, 15.47, 0), "pit": (152.99, 17.49, 199), "scratch": (130.56, 52.28, 296),
+        "crack": (149.06, 17.3, 288), "stain": (146.41, 15.49, 1403),
+        "edge_chip": (115.14, 43.79, 650),
     }  # fmt: skip
-    assert DRAWING == 1
-    for kind, (mean, deviation, area_px) in drawn.items():
-        image, mask = sample_image(kind, 0, varied=True)
-        assert image.mean() == pytest.approx(mean, abs=0.05), kind
-        assert image.std() == pytest.approx(deviation, abs=0.05), kind
-        assert mask.sum() == pytest.approx(area_px, abs=3), kind
+    varied = {
+        "good": (165.31, 43.33, 0), "pit": (105.59, 8.61, 220), "scratch": (196.87, 19.63, 286),
+        "crack": (137.29, 63.42, 239), "stain": (135.55, 17.26, 1628),
+        "edge_chip": (93.14, 39.68, 505),
+    }  # fmt: skip
+    assert (DRAWING, VARIED) == (1, 2)
+    for drawn in (plain, varied):
+        for kind, (mean, deviation, area_px) in drawn.items():
+            image, mask = sample_image(kind, 0, varied=drawn is varied)
+            assert image.mean() == pytest.approx(mean, abs=0.05), kind
+            assert image.std() == pytest.approx(deviation, abs=0.05), kind
+            assert mask.sum() == pytest.approx(area_px, abs=3), kind
     write_sample_dataset(tmp_path / "a", per_class=1, clean=1)
     marker = tmp_path / "a" / "sample.json"
     marker.write_text(marker.read_text().replace('"drawing": 1', '"drawing": 0'))

@@ -241,6 +241,20 @@ def test_a_loader_with_processes_hears_that_real_images_alone_are_drawn() -> Non
     assert set(sampler) == {1, 4}
 
 
+def test_where_no_image_is_synthetic_the_shuffles_go_on() -> None:
+    """So that a run of real images alone does not hang on when others would come to an end."""
+    names = ["a"] * 5 + ["b"] * 4 + [GOOD] * 3
+
+    def drawn(switch: bool) -> list[int]:
+        sampler = by_step.StepSampler(names, 0.5, 7, seed=3)
+        first = list(sampler)
+        if switch:
+            sampler.only_real(np.ones(len(names), dtype=bool))
+        return first + [index for _ in range(6) for index in sampler]
+
+    assert drawn(switch=True) == drawn(switch=False)
+
+
 RTDETR = """
 nc: 80
 backbone:

@@ -19,6 +19,11 @@ from downstream.statistics import (
 )
 
 
+def alone(images: int) -> list[str]:
+    """Groups of one image each."""
+    return list(map(str, range(images)))
+
+
 def experiment(
     rng: np.random.Generator,
     effects: tuple[float, ...],
@@ -37,7 +42,7 @@ def experiment(
         Of each arm the resamples (B,) and the seeds' own values (S,).
     """
     ease = rng.normal(0.5, 0.15, images)
-    rows = draw(images, seeds, samples, int(rng.integers(2**31)))
+    rows = draw(alone(images), seeds, samples, int(rng.integers(2**31)))
     weights = np.concatenate([np.ones((1, images), dtype=int), rows.images])
     arms = []
     for effect in effects:
@@ -90,7 +95,7 @@ def test_the_bootstrap_is_scipys() -> None:
     rng = np.random.default_rng(3)
     truth = rng.integers(0, 2, 150)
     guesses = [np.where(rng.random(150) < hit, truth, 1 - truth) for hit in (0.8, 0.6)]
-    images = draw(150, 1, 4000, 0).images
+    images = draw(alone(150), 1, 4000, 0).images
     weights = np.concatenate([np.ones((1, 150), dtype=int), images])
     ours = [classification_samples(truth, guess, 2, weights)["accuracy"] for guess in guesses]
     gap = difference(ours[0][1:], ours[1][1:], ours[0][:1] - ours[1][:1], 0.95)
@@ -143,6 +148,10 @@ def test_what_the_test_images_cannot_show_no_number_of_seeds_shows() -> None:
     assert note["smallest"] == pytest.approx(0.056, abs=1e-3) == smallest_shown(0.02, 0.05)
     assert note["needed"]["0.02"] is None and note["needed"]["0.05"] is None
     assert 3 <= note["needed"]["0.10"] <= 6
+    strict = power_note(0.05, 0.01, 0.95, comparisons=6)
+    assert strict["comparisons"] == 6
+    assert strict["needed"]["0.05"] == seeds_needed(0.05, 0.05, 0.01, 0.05 / 6) > 2 * 10
+    assert strict["smallest"] > power_note(0.05, 0.01, 0.95)["smallest"]
     assert seeds_needed(0.06, 0.03, 0.02, 0.05) > seeds_needed(0.06, 0.03, 0.0, 0.05)
 
 

@@ -145,7 +145,9 @@ def test_corner_neighbours_are_one_region() -> None:
 def test_samples_equal_the_metrics_of_repeated_images(seed: int) -> None:
     """Weights of one give the split itself, others the split with images as often as they say."""
     rows, _, _ = scene(seed)
-    weights = np.concatenate([np.ones((1, 10), int), draw(10, 1, 6, seed).images])
+    weights = np.concatenate(
+        [np.ones((1, 10), int), draw(list(map(str, range(10))), 1, 6, seed).images]
+    )
     ours = localisation_samples(rows, CLASSES, weights)
     for k, weight in enumerate(weights):
         theirs = localisation_metrics([rows[i] for i in np.repeat(range(10), weight)], CLASSES)

@@ -11,7 +11,7 @@ from downstream.config import ExperimentConfig
 from downstream.names import METRICS
 from downstream.repeated import rows_of, student
 from downstream.repeated_page import format_splits, render_splits
-from downstream.repeated_report import summarise
+from downstream.repeated_report import _line, summarise, verdict_sentence
 from downstream.verdict import learned
 
 SHARED = 1 / 3
@@ -124,6 +124,20 @@ def test_what_is_sure_of_these_photographs_alone_is_said_so():
     line = report["differences"][TASK]["mixed"]["test"][METRIC]
     assert line["verdict"] == "helps" and line["new_low"] < 0
     assert "of new ones of the same line it is not sure" in report["verdict"]
+
+
+def test_gains_that_are_alike_on_all_splits_have_a_verdict():
+    """Their spread is nothing, so that the intervals have no ends."""
+    report = planted({"mixed": np.full(6, 0.1)})
+    equal = student([0.125] * 6, SHARED)
+    text = verdict_sentence(with_line(report, _line(equal) | {"verdict": "helps"}))
+    assert "of new ones of the same line it is not sure" in text
+
+
+def with_line(report: dict, line: dict) -> dict:
+    known = report["differences"][TASK]["mixed"]["test"][METRIC]
+    test = {METRIC: known | line}
+    return report | {"differences": {TASK: {"mixed": {"test": test}}}}
 
 
 def test_of_many_arms_one_that_chance_lifts_is_no_evidence():

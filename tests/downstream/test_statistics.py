@@ -21,6 +21,11 @@ from downstream.statistics import (
 Scene = Callable[..., tuple[list, list]]
 
 
+def alone(images: int) -> list[str]:
+    """Groups of one image each."""
+    return list(map(str, range(images)))
+
+
 def classify(rng: np.random.Generator, targets: np.ndarray, hit: float) -> np.ndarray:
     """Predictions that are right with a chance of `hit`, else any class."""
     return np.where(rng.random(len(targets)) < hit, targets, rng.integers(0, 3, len(targets)))
@@ -30,7 +35,7 @@ def gap(hits: tuple[float, float], seed: int, images: int = 120, seeds: int = 4)
     """The difference in macro F1 of two arms with planted hit rates."""
     rng = np.random.default_rng(seed)
     targets = rng.integers(0, 3, images)
-    rows = draw(images, seeds, 400, seed)
+    rows = draw(alone(images), seeds, 400, seed)
     weights = np.concatenate([np.ones((1, images), dtype=int), rows.images])
     arms = []
     for hit in hits:
@@ -73,7 +78,9 @@ def test_classification_samples_equal_torchmetrics(seed: int) -> None:
 
 def test_detection_samples_average_the_classes_that_are_there(scene: Scene) -> None:
     predictions, targets = scene(3)
-    weights = np.stack([np.ones(len(targets), dtype=int), draw(len(targets), 1, 100, 0).images[0]])
+    weights = np.stack(
+        [np.ones(len(targets), dtype=int), draw(alone(len(targets)), 1, 100, 0).images[0]]
+    )
     samples = detection_samples(predictions, targets, 4, weights, 0.4)
     assert np.isnan(samples["per_class"][:, 3]).all()
     matches = match(predictions, targets, 4)
@@ -88,10 +95,52 @@ def test_detection_samples_average_the_classes_that_are_there(scene: Scene) -> N
 
 
 def test_draws_repeat_and_keep_the_size() -> None:
-    one, two = draw(17, 3, 50, 9), draw(17, 3, 50, 9)
+    one, two = draw(alone(17), 3, 50, 9), draw(alone(17), 3, 50, 9)
     np.testing.assert_array_equal(one.images, two.images)
     assert (one.images.sum(axis=1) == 17).all()
     assert one.seeds.shape == (50, 3) and set(one.seeds.ravel()) == {0, 1, 2}
+
+
+def test_images_of_one_group_are_drawn_together() -> None:
+    images = draw(["a", "b", "a", "c", "c"], 1, 200, 0).images
+    assert (images[:, 0] == images[:, 2]).all() and (images[:, 3] == images[:, 4]).all()
+    assert (images[:, [0, 1, 3]].sum(axis=1) == 3).all()
+    assert len(np.unique(images, axis=0)) > 5
+
+
+def test_photographs_of_one_part_are_one_piece_of_evidence() -> None:
+    """Two arms that are equally good, and photographs of a part that agree: drawn one by one they
+    give a verdict in some 40 of 100 experiments, drawn by part in few."""
+    rng = np.random.default_rng(0)
+    parts, copies, seeds = 40, 5, 3
+    groups = [str(part) for part in range(parts) for _ in range(copies)]
+
+    def verdict(names: list[str]) -> str:
+        targets = np.repeat(rng.integers(0, 2, parts), copies)
+        weights = np.concatenate(
+            [np.ones((1, parts * copies), dtype=int), draw(names, 1, 200, 0).images]
+        )
+        arms = []
+        for _ in range(2):
+            ease = np.repeat(rng.normal(0.6, 1, parts), copies)
+            each = [ease + rng.normal(0, 0.15, parts * copies) > 0 for _ in range(seeds)]
+            guesses = [np.where(right, targets, 1 - targets) for right in each]
+            arms.append(
+                np.stack(
+                    [classification_samples(targets, g, 2, weights)["accuracy"] for g in guesses]
+                )
+            )
+        rows = draw([""], seeds, 200, 1).seeds
+        drawn = [over_seeds(values[:, 1:], rows) for values in arms]
+        found = difference(drawn[1], drawn[0], arms[1][:, 0] - arms[0][:, 0], 0.95)
+        assert found is not None
+        return found.verdict
+
+    def claimed(names: list[str]) -> int:
+        return sum(verdict(names) in ("helps", "hurts") for _ in range(100))
+
+    assert claimed(groups) <= 10
+    assert claimed(alone(parts * copies)) >= 25
 
 
 def test_holm_by_hand() -> None:

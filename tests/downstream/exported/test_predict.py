@@ -203,3 +203,25 @@ def test_localisation_script(exported, masked: Path, tmp_path: Path) -> None:
     assert float(line) == pytest.approx(load_model(path).predict(image)["score"], abs=6e-4)
     with Image.open(image) as photo, Image.open(tmp_path / "map.png") as picture:
         assert picture.size == photo.size and picture.mode == "L"
+
+
+def test_scripts_read_odd_photographs_as_the_import_does(exported, tmp_path: Path) -> None:
+    """What is transparent is black; what has more than 8 bit is refused and not blown out."""
+    path = exported["classification"].path
+    clear = np.full((40, 40, 4), 200, dtype=np.uint8)
+    clear[:20, :, 3] = 0
+    black = clear[..., :3].copy()
+    black[:20] = 0
+    Image.fromarray(clear).save(tmp_path / "clear.png")
+    Image.fromarray(black).save(tmp_path / "black.png")
+    said = [run_script("classification", path, tmp_path / f"{n}.png") for n in ("clear", "black")]
+    assert said[0] == said[1]
+    ramp = np.linspace(0, 4095, 1600, dtype=np.uint16).reshape(40, 40)
+    Image.fromarray(ramp).save(tmp_path / "deep.png")
+    for script in SCRIPTS:
+        arguments = [path, tmp_path / "deep.png", tmp_path / "map.png"]
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", script, *map(str, arguments)],
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 1 and "more than 8 bit" in done.stderr
