@@ -89,7 +89,7 @@ def plan_runs(export: Export, out: Path, config: ExperimentConfig) -> list[Run]:
         of_task: dict[str, Any] = {
             "task": task,
             "protocol": PROTOCOL[task],
-            **_beginning(config, task, export),
+            **_beginning_on(config, task, export),
             **{split: _hashes(export.items(split), task) for split in config.splits},
         }
         trains = {}
@@ -316,22 +316,62 @@ def _start(config: ExperimentConfig, task: Task) -> tuple[Path | None, Path | No
     return run / WEIGHTS, run
 
 
-def _beginning(config: ExperimentConfig, task: Task, export: Export) -> dict[str, Any]:
+def _beginning_on(config: ExperimentConfig, task: Task, export: Export) -> dict[str, Any]:
+    """`beginning`, of which no image is of the export's val or test.
+
+    Raises:
+        WeightsError: as `beginning`.
+        LeakError: one is.
+    """
+    about = beginning(config, task)
+    held_out = [item for item in export.all_items if item.split != "train"]
+    names = {key: (i.image.name, str(i.split)) for i in held_out for key in (i.sha256, i.id)}
+    refuse_known(config, task, about, names)
+    return about
+
+
+def refuse_known(
+    config: ExperimentConfig,
+    task: Task,
+    about: Mapping[str, Any],
+    held_out: Mapping[str, tuple[str, str]],
+) -> None:
+    """Refuse a start that has learned from what is held out.
+
+    Args:
+        config: that names the start.
+        task: of the training.
+        about: of `beginning`.
+        held_out: name and side of each image of val and test, by its id and by its file's SHA-256.
+
+    Raises:
+        LeakError: it has.
+    """
+    known = next((key for key in about.get("seen", ()) if key in held_out), None)
+    if known is not None:
+        name, side = held_out[known]
+        setting, example = STARTS[task]
+        raise LeakError(
+            f"{getattr(config, setting)} has learned from {name}, which is in {side} here; set "
+            f"{setting} to a run of other photographs, or to a name such as {example}."
+        )
+
+
+def beginning(config: ExperimentConfig, task: Task) -> dict[str, Any]:
     """Hash of the file that a training starts from (None: at random, with that of the architecture
-    where it is a file of one's own) and, where that is an earlier training, of every image that it
-    or what it started from itself has learned from, and the ids of the images that its synthetic
-    ones were made from.
+    where it is a file of one's own) and, where that is an earlier training, `seen`: of every image
+    that it or what it started from itself has learned from, and the ids of the images that its
+    synthetic ones were made from.
 
     Raises:
         WeightsError: the earlier training is none, or does not say what it has learned from.
-        LeakError: one of these images is of this export's val or test.
     """
     weights, run = _start(config, task)
     if weights is None:
         own = Path(config.detector)
         of_own = task == "detection" and own.suffix == ".yaml" and own.is_file()
         return {"weights": None} | ({"architecture": sha256_of_file(own)} if of_own else {})
-    setting, example = STARTS[task]
+    setting, _ = STARTS[task]
     about: dict[str, Any] = {"weights": sha256_of_file(weights)}
     if run is None:
         return about
@@ -347,12 +387,6 @@ def _beginning(config: ExperimentConfig, task: Task, export: Export) -> dict[str
             f"{run / 'config.json'} does not say what the {setting} was trained on, so it may "
             f"know images of val or test; set {setting} to a whole folder of evaluation/runs."
         ) from None
-    for item in export.all_items:
-        if item.split != "train" and not seen.isdisjoint((item.sha256, item.id)):
-            raise LeakError(
-                f"{run} has learned from {item.image.name}, which is in {item.split} here; "
-                f"set {setting} to a run of other photographs, or to a name such as {example}."
-            )
     return about | {"seen": sorted(seen)}
 
 

@@ -6,12 +6,12 @@ annotation with an outline, the outline counts and its box is derived from that.
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from augmentor.errors import SourceError
-from augmentor.importers.names import may_lie_in, name_fault
+from augmentor.importers.names import folder_name, may_lie_in, name_fault
 from augmentor.importers.scan import Bad, Found, Scan, Shape, Tree, add, unlabelled
 
 NAME = "coco"
@@ -40,7 +40,7 @@ def scan(tree: Tree) -> Scan:
             f"{tree.root} has no JSON file with images, annotations and categories; choose another "
             "--layout."
         )
-    finder = _Finder(tree)
+    finder = _Finder(tree, (_load(tree, path) for path in files))
     labels: dict[Path, Found | Bad] = {}
     classes: dict[str, None] = {}
     for path in files:
@@ -78,7 +78,10 @@ def scan(tree: Tree) -> Scan:
 class _Finder:
     """Finds the file that a COCO `file_name` means."""
 
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, tree: Tree, documents: Iterable[Mapping[str, Any]]) -> None:
+        entries = [entry for document in documents for entry in document["images"]]
+        names = [e.get("file_name") for e in entries if isinstance(e, dict)]
+        self.named = {folder_name(_path(name)) for name in names if isinstance(name, str)}
         self.files = set(tree.images)
         self.by_name: dict[str, list[Path]] = defaultdict(list)
         for path in tree.images:
@@ -88,13 +91,13 @@ class _Finder:
     def find(self, json_path: Path, file_name: str) -> Path | str:
         """The path, or why there is none: beside the JSON file or under the root, in a folder
         `images` or of the JSON file's split, else the only file of that name."""
-        relative = Path(file_name.replace("\\", "/"))
+        relative = _path(file_name)
         for base in (json_path.parent, self.root, json_path.parent.parent):
             for folder in ("", "images", "data"):
                 if (base / folder / relative) in self.files:
                     return base / folder / relative
         everywhere = self.by_name.get(relative.name, [])
-        near = [p for p in everywhere if may_lie_in(self.root, p, relative)]
+        near = [p for p in everywhere if may_lie_in(self.root, p, relative, self.named)]
         if len(near) > 1:
             split = [p for p in near if p.parent.name.lower() in json_path.stem.lower()]
             near = split if len(split) == 1 else near
@@ -104,6 +107,10 @@ class _Finder:
             return f"could be any of {len(near)} files of that name"
         other = "" if not everywhere else ", only one of its name in another folder"
         return f"is not there{other}"
+
+
+def _path(file_name: str) -> Path:
+    return Path(file_name.replace("\\", "/"))
 
 
 def _read(

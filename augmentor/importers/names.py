@@ -3,7 +3,7 @@
 import itertools
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -118,19 +118,37 @@ def class_folder(folders: Iterable[str]) -> str | None:
     return next((n for n in reversed(named) if not is_place(n)), named[-1] if named else None)
 
 
-def may_lie_in(root: Path, path: Path, stated: Path) -> bool:
+def may_lie_in(root: Path, path: Path, stated: Path, named: Set[str]) -> bool:
     """Whether a file can be the one that an annotation states, which is not where it says: their
-    folders are of one name, or one of the two names no line, lot or class.
+    folders are of one name, or one of the two names no line, lot or class, or no annotation speaks
+    of the file's folder, so that it can be the stated one under a new name.
 
-    >>> may_lie_in(Path("/p"), Path("/p/images/5.png"), Path("D:/lineB/5.png"))
+    Args:
+        root: of the source.
+        path: of the file.
+        stated: by the annotation.
+        named: folders that annotations speak of, `folder_name` of each.
+
+    >>> may_lie_in(Path("/p"), Path("/p/images/5.png"), Path("D:/lineB/5.png"), {"lineb"})
     True
-    >>> may_lie_in(Path("/p"), Path("/p/lineA/5.png"), Path("lineB/5.png"))
+    >>> may_lie_in(Path("/p"), Path("/p/lineA/5.png"), Path("lineB/5.png"), {"linea", "lineb"})
     False
     """
     generic = SPLIT_FOLDERS | IMAGE_FOLDERS | MASK_FOLDERS
-    here = "" if path.parent == root else path.parent.name.lower()
-    there = stated.parent.name.lower()
-    return here == there or not here or not there or bool({here, there} & generic)
+    here = "" if path.parent == root else folder_name(path)
+    there = folder_name(stated)
+    return (
+        here == there
+        or not here
+        or not there
+        or bool({here, there} & generic)
+        or (here not in named)
+    )
+
+
+def folder_name(path: Path) -> str:
+    """The name of a file's folder, in lower case."""
+    return path.parent.name.lower()
 
 
 @dataclass

@@ -40,9 +40,10 @@ def scan(tree: Tree) -> Scan:
     raw: dict[Path, tuple[Path, ET.Element]] = {}
     spoken_of = set()
     out.read = set(tree.with_suffix(".xml"))
+    places = [_place(tree, path) for path in out.read]
     for path in sorted(out.read):
         root = _parse(path)
-        own = _image_of(tree, path, root, by_stem)
+        own = _image_of(tree, path, root, by_stem, places)
         if own is None:
             name = "" if isinstance(root, str) else f" ({root.findtext('filename') or 'unnamed'})"
             out.bad.append(Bad(path, "no_image", f"its image{name} was not found"))
@@ -75,22 +76,31 @@ def _parse(path: Path) -> ET.Element | str:
 
 
 def _image_of(
-    tree: Tree, path: Path, root: ET.Element | str, by_stem: dict[str, list[Path]]
+    tree: Tree,
+    path: Path,
+    root: ET.Element | str,
+    by_stem: dict[str, list[Path]],
+    places: Sequence[list[str]],
 ) -> Path | None:
     """The image of the XML file's own name, else the one it names; of several, the one in the
-    matching folder."""
+    matching folder. `places` are those of all XML files."""
     names = [path.stem]
     if not isinstance(root, str):
         stated = (root.findtext("filename") or "").strip().replace("\\", "/")
         names += [Path(stated).stem, Path(stated).name]
     for name in names:
         here = _place(tree, path)
-        near = [p for p in by_stem.get(name, []) if not here or _place(tree, p) in ([], here)]
+        near = [p for p in by_stem.get(name, []) if _may_be(_place(tree, p), here, places)]
         if len(near) > 1:
             near = [p for p in near if _place(tree, p) == here]
         if len(near) == 1:
             return near[0]
     return None
+
+
+def _may_be(place: list[str], of_label: list[str], places: Sequence[list[str]]) -> bool:
+    """Whether an image can be that of an XML file: not from a folder that has its own ones."""
+    return place in ([], of_label) or not of_label or place not in places
 
 
 def _found(image: Path, path: Path, root: ET.Element, *, shift: int) -> Found | Bad:

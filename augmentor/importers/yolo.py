@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from augmentor.errors import SourceError
-from augmentor.importers.names import may_lie_in, name_fault
+from augmentor.importers.names import folder_name, may_lie_in, name_fault
 from augmentor.importers.scan import Bad, Found, Scan, Shape, Tree, add, unlabelled
 
 NAME = "yolo"
@@ -114,6 +114,7 @@ def _label_files(tree: Tree) -> dict[Path, Path]:
     by_stem = defaultdict(list)
     for path in texts:
         by_stem[path.stem].append(path)
+    named = {folder_name(path) for path in texts}
     images_of = Counter(image.stem for image in tree.images)
     out = {}
     for image in tree.images:
@@ -126,7 +127,7 @@ def _label_files(tree: Tree) -> dict[Path, Path]:
             near = [
                 path
                 for path in by_stem.get(image.stem, [])
-                if may_lie_in(tree.root, image, path.relative_to(tree.root))
+                if may_lie_in(tree.root, image, path.relative_to(tree.root), named)
             ]
             if len(near) == 1 and images_of[image.stem] == 1:
                 out[image] = near[0]

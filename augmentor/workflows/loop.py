@@ -41,8 +41,9 @@ from augmentor.workflows.reporting import Reporter
 from downstream.config import PRIMARY, ExperimentConfig
 from downstream.errors import RunError
 from downstream.names import TITLES
+from downstream.runs import beginning, refuse_known, versions
 from downstream.trials import Trials, run_trials
-from generator.files import sha256_of
+from generator.files import sha256_of, sha256_of_file
 
 __all__ = ["RATIOS", "Asked", "Looped", "run_loop"]
 
@@ -91,9 +92,11 @@ def run_loop(
         ProjectError: a setting does not fit, or another loop was begun here.
         DatabaseError: another project has this one's name in FiftyOne.
         RunError: the incumbent could not be trained, or the evaluation failed.
+        LeakError: what the trainings start from has learned from val or test.
     """
     keep_freed_memory()
     config, generators = _settings(project, asked)
+    _refuse_known_start(project, config)
     folder = project.folder / FOLDER
     before = read_state(folder) if not restart else None
     if before and before.key == _key(project, config, asked, generators):
@@ -113,6 +116,27 @@ def run_loop(
         _close(book, budget, reporter)
     reporter.say(book.state.stopped)
     return finish(project, bench, book, reporter, asked_steps=asked.steps, config=config)
+
+
+def _refuse_known_start(project: Project, config: ExperimentConfig) -> None:
+    """Refuse, before anything is chosen by it, a start that knows images of val or test.
+
+    Raises:
+        LeakError: it does.
+        WeightsError: it does not say what it knows.
+    """
+    (task,) = config.tasks
+    about = beginning(config, task)
+    if "seen" not in about:
+        return
+    held_out: dict[str, tuple[str, str]] = {}
+    for record in load_records(project.data):
+        if record.split in ("val", "test"):
+            named = record.source_path.name, str(record.split)
+            # a run knows the file that it was trained on, which may be a normalised copy
+            keys = (record.id, record.sha256, sha256_of_file(record.image_path))
+            held_out |= dict.fromkeys(keys, named)
+    refuse_known(config, task, about, held_out)
 
 
 def _with_more(folder: Path, before: State, asked: Asked, reporter: Reporter) -> State:
@@ -174,6 +198,10 @@ def _key(
                 mode="json", exclude={"evaluate", "source"}, exclude_defaults=True
             ),
             "trials": [task, config.seeds, config.precision, config.training_settings(task)],
+            # values of one network, or of one version of a library, are not those of another
+            "start": beginning(config, task),
+            "versions": versions(),
+            "recipes": {path.stem: path.read_text("utf-8") for path in project.recipes.glob("*")},
             "intervals": config.model_dump(include=of_intervals),
             "ratios": asked.ratios,
             "generators": generators,

@@ -1,6 +1,7 @@
 """Annotation files as they come: damaged, contradictory, or of values that no format knows."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -420,7 +421,10 @@ def stored(path: Path, pixels: np.ndarray, orientation: int) -> None:
 def test_a_label_of_another_folder_is_not_taken_for_an_image_of_its_name(tmp_path: Path) -> None:
     """A COCO entry, a YOLO file and a VOC file of lineB/4.png, which is gone; lineA has a 4.png."""
     document = coco(tmp_path)
-    (tmp_path / "in/images/4.png").unlink()
+    for k, line in enumerate("AABB"):
+        save(tmp_path / f"in/line{line}/{k}.png", photograph(k))
+        document["images"][k]["file_name"] = f"line{line}/{k}.png"
+    shutil.rmtree(tmp_path / "in/images")
     save(tmp_path / "in/lineA/4.png", photograph(9))
     document["images"][4]["file_name"] = "lineB/4.png"
     write_coco(tmp_path, document)
@@ -432,14 +436,41 @@ def test_a_label_of_another_folder_is_not_taken_for_an_image_of_its_name(tmp_pat
     assert len(run(tmp_path).records) == 5
 
 
+LABELS = {
+    "yolo": ("0 .5 .5 .3 .3\n", "txt"),
+    "voc": (
+        "<annotation><filename>{}.png</filename><object><name>a</name><bndbox><xmin>3</xmin>"
+        "<ymin>3</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object></annotation>",
+        "xml",
+    ),
+}
+"""Of each layout a label file's text and suffix."""
+
+
+def test_a_folder_that_was_renamed_keeps_its_labels(tmp_path: Path) -> None:
+    document = coco(tmp_path)
+    (tmp_path / "in/images").rename(tmp_path / "in/photos_2024")
+    for image in document["images"]:
+        image["file_name"] = f"upload_7/{image['file_name']}"
+    write_coco(tmp_path, document)
+    assert run(tmp_path).report["images"] == {"hole": 4, "good": 1}
+
+
+@pytest.mark.parametrize("layout", ["yolo", "voc"])
+def test_label_files_in_a_folder_of_any_name_are_found(tmp_path: Path, layout: str) -> None:
+    text, suffix = LABELS[layout]
+    for k in range(3):
+        save(tmp_path / f"in/imgs_jpg/{k}.png", photograph(k))
+        path = tmp_path / f"in/labels_{layout}/{k}.{suffix}"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text.format(k))
+    assert len(run(tmp_path).records) == 3
+
+
 @pytest.mark.parametrize("layout", ["yolo", "voc"])
 def test_a_label_file_of_another_folder_is_not_taken_either(tmp_path: Path, layout: str) -> None:
-    text = {
-        "yolo": "0 .5 .5 .3 .3\n",
-        "voc": "<annotation><filename>{}.png</filename><object><name>a</name><bndbox><xmin>3</xmin>"
-        "<ymin>3</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object></annotation>",
-    }[layout]
-    folder, suffix = {"yolo": ("labels", "txt"), "voc": ("Annotations", "xml")}[layout]
+    text, suffix = LABELS[layout]
+    folder = {"yolo": "labels", "voc": "Annotations"}[layout]
     for name in ("lineA/1", "lineA/2", "lineB/3"):
         save(tmp_path / f"in/images/{name}.png", photograph(len(name) + int(name[-1])))
     for name in ("lineA/1", "lineB/3", "lineB/2"):

@@ -15,11 +15,13 @@ from augmentor.errors import ProjectError
 from augmentor.records_io import load_records
 from augmentor.workflows.arms import write_arms_export
 from augmentor.workflows.decisions import hand_decisions
+from augmentor.workflows.loop import Asked, _key, _refuse_known_start, _settings
 from augmentor.workflows.loop_end import _refuse_other_decisions
 from augmentor.workflows.loop_offers import Bench
 from augmentor.workflows.loop_state import START, Offer, State, read_state
 from augmentor.workflows.project import open_project
 from augmentor.workflows.reporting import Silent
+from downstream.errors import LeakError
 from downstream.outcomes import DefectOutcome
 
 SHORT = {
@@ -77,6 +79,38 @@ def make_it_end(folder: Path, arm: str) -> None:
     state["rounds"][0] |= {"adopted": arm, "closed": True}
     state |= {"stopped": "Stopped by a test.", "finished": False, "verdict": "", "tests": []}
     path.write_text(json.dumps(state))
+
+
+def test_what_trainings_start_from_is_looked_at_before_anything_is_chosen(short, tmp_path):
+    """It must not know test, and of another one a loop that was begun would not go on."""
+    folder, run = short(), tmp_path / "start"
+    sides = {record.split: record for record in load_records(folder / "data")}
+    path = folder / "augment.yaml"
+    config = yaml.safe_load(path.read_text())
+    path.write_text(
+        yaml.safe_dump({**config, "evaluate": {**SHORT, "classifier": str(run)}}, sort_keys=False)
+    )
+    run.mkdir()
+    (run / "model.json").write_text(json.dumps({"kind": "torchvision-classify"}))
+    (run / "result.json").write_text("{}")
+
+    def started(weights: bytes, known: str) -> str:
+        (run / "weights.safetensors").write_bytes(weights)
+        about = {"settings": {}, "train": [[known]]}
+        (run / "config.json").write_text(json.dumps(about))
+        project, asked = open_project(folder), Asked(runs=3)
+        settings, generators = _settings(project, asked)
+        _refuse_known_start(project, settings)
+        return _key(project, settings, asked, generators)
+
+    known = sides["train"].sha256
+    assert started(b"one", known) == started(b"one", known) != started(b"another", known)
+    for learned in (sides["test"].id, sides["test"].sha256):
+        with pytest.raises(LeakError, match=r"has learned from \S+, which is in test here"):
+            started(b"one", learned)
+    code, output = augment(*LOOP, "--project", folder)
+    assert code == EXIT_LEAK and "which is in test here" in output
+    assert not (folder / "loop").exists()
 
 
 def test_the_whole_way(short):
