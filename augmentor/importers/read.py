@@ -291,7 +291,10 @@ def _read_one(
     marks = marks_of(found, (width, height), rule)
     same = hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).digest()
     twin = kept.get(of_pixels.setdefault(same, sha))
-    if twin and marks.key() != twin.marks.key():
+    if twin is not None:
+        if marks.key() == twin.marks.key():
+            out.duplicates.append((found.image, twin.record.source_path))
+            return
         conflicts.add(twin.record.sha256)
         other = f"the same pixels as {twin.record.source_path}, which has another label or mask"
         raise ImageError(other, "conflict")

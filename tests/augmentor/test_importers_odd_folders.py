@@ -393,6 +393,10 @@ def test_the_same_pixels_in_two_formats_can_not_be_good_and_bad(tmp_path: Path) 
     clean(tmp_path / "in")
     for k in range(3):
         save(tmp_path / f"in/hole/{k}.png", photograph(k))
+    save(tmp_path / "in/hole/again.bmp", photograph(0))
+    outcome = run(tmp_path)
+    assert len(outcome.records) == 6
+    assert outcome.report["duplicates"] == [["hole/again.bmp", "hole/0.png"]]
     save(tmp_path / "in/good/copy.bmp", photograph(1))
     bad = refused(tmp_path)
     assert set(bad) == {"hole/1.png", "good/copy.bmp"}
