@@ -209,6 +209,7 @@ def test_scripts_read_odd_photographs_as_the_import_does(exported, tmp_path: Pat
     """What is transparent is black; what has more than 8 bit is refused and not blown out."""
     path = exported["classification"].path
     clear = np.full((40, 40, 4), 200, dtype=np.uint8)
+    clear[..., 3] = 255
     clear[:20, :, 3] = 0
     black = clear[..., :3].copy()
     black[:20] = 0
