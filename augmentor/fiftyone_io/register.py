@@ -20,6 +20,7 @@ from augmentor.fiftyone_io.schema import (
     OUR_TAGS,
     REJECTED,
     RUNS,
+    SIDEBAR,
     VERSION,
     VIEWS,
     declare,
@@ -291,7 +292,9 @@ def _register(
         counts = _write(fo, dataset, planned, known, classes)
         stays = {image.id for image in planned}
         counts |= _retire(dataset, [old for key, old in known.items() if key not in stays])
-        kept = {key: value for key, value in noted(dataset).items() if key in (RUNS, VIEWS)}
+        kept = {
+            key: value for key, value in noted(dataset).items() if key in (RUNS, VIEWS, SIDEBAR)
+        }
         dataset.info["augmentor"] = {**info, **kept}
         for tag in ("synthetic", REJECTED):
             save_own_view(dataset, tag, dataset.match_tags(tag))

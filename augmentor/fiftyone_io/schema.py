@@ -24,9 +24,9 @@ DETAILS = "augment_details"
 RANK = "review_rank"
 """Field with a synthetic sample's place in the order of review."""
 
-RUNS, VIEWS = "brain_runs", "views"
-"""Under these the names of our brain runs and saved views are noted with a dataset; all others are
-a person's."""
+RUNS, VIEWS, SIDEBAR = "brain_runs", "views", "sidebar"
+"""Under these the names of our brain runs and saved views, and how we arranged the sidebar, are
+noted with a dataset; all else is a person's."""
 
 NOT_IN_MIX, NEW, ACCEPTED, REJECTED = "not-in-mix", "new", "accepted", "rejected"
 

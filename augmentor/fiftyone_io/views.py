@@ -15,6 +15,7 @@ from augmentor.fiftyone_io.schema import (
     REJECTED,
     REVIEW,
     SCORES,
+    SIDEBAR,
     VIEWS,
     noted,
 )
@@ -198,7 +199,7 @@ def _sidebar(fo: Any, dataset: Any) -> None:
     groups.append(("other", [path for group in usual for path in group.paths], False))
     there = {path for _, paths, _ in groups for path in paths}
     documents = []
-    for document in dataset.app_config.sidebar_groups or ():
+    for document in () if _as_left(dataset) else dataset.app_config.sidebar_groups:
         if kept := [path for path in document.paths if path in there]:  # fields may be gone
             document.paths = kept
             documents.append(document)
@@ -214,6 +215,24 @@ def _sidebar(fo: Any, dataset: Any) -> None:
             continue
         documents.append(fo.SidebarGroupDocument(name=title, paths=kept, expanded=expanded))
     dataset.app_config.sidebar_groups = documents
+    left = [[document.name, bool(document.expanded), document.paths] for document in documents]
+    dataset.info["augmentor"] = {**noted(dataset), SIDEBAR: left}
+
+
+def _as_left(dataset: Any) -> bool:
+    """Whether nobody has arranged the sidebar but us, or FiftyOne: it adds groups and fields, but
+    moves none."""
+    left = noted(dataset).get(SIDEBAR)
+    if left is None or dataset.app_config.sidebar_groups is None:
+        return True
+    ours = {path for _, _, paths in left for path in paths}
+    now = [
+        [group.name, bool(group.expanded), [path for path in group.paths if path in ours]]
+        for group in dataset.app_config.sidebar_groups
+    ]
+    present = {path for _, _, paths in now for path in paths}
+    before = [[name, shown, [p for p in paths if p in present]] for name, shown, paths in left]
+    return [group for group in now if group[2]] == [group for group in before if group[2]]
 
 
 def _colours(fo: Any, dataset: Any) -> None:

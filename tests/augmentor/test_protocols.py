@@ -10,7 +10,7 @@ import pytest
 from helpers import augment
 from PIL import Image
 
-from augmentor.cli.errors import EXIT_DATA
+from augmentor.cli.errors import EXIT_USAGE
 from augmentor.errors import SourceError, SplitError
 from augmentor.importers import ImportOutcome, import_source
 from augmentor.protocols import RULES
@@ -163,4 +163,4 @@ def test_the_command_makes_a_project_of_it(tmp_path: Path) -> None:
     assert code != 0 and "already a project made with other arguments" in output
     other = ("import", tmp_path / "hazelnut", "--name", "nut2", "--project", tmp_path / "q")
     code, output = augment(*other, "--protocol", "anomalydiffusion", "--shots", "2")
-    assert code == EXIT_DATA and "--shots has no place" in output
+    assert code == EXIT_USAGE and "--shots has no place" in output

@@ -121,6 +121,9 @@ def test_a_persons_sidebar_and_colours_stay_and_new_fields_are_added(fo, data, r
         fo.SidebarGroupDocument(name="first of all", paths=["review.verdict", "gone"]),
         fo.SidebarGroupDocument(name="scores", paths=["tags"], expanded=False),
     ]
+    prepare_views("own-sidebar", CLASSES)  # as it was left: made anew
+    dataset.reload()
+    assert dataset.app_config.sidebar_groups[0].name == "tags"
     dataset.app_config.sidebar_groups = mine
     dataset.app_config.color_scheme = fo.ColorScheme(color_by="field")
     dataset.app_config.active_fields = fo.ActiveFields(paths=["defect"])

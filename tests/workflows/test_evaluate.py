@@ -207,7 +207,7 @@ def test_nothing_is_compared_with_a_mix_of_other_photographs(evaluated, tmp_path
     stamp = folder / "dataset" / "build.json"
     content = json.loads(stamp.read_text())
     stamp.write_text(json.dumps({**content, "records": "0" * 64}))  # as after another import
-    for arms in ("real,mixed", "synthetic"):
+    for arms in ("real,mixed", "real,synthetic"):
         code, output = augment("evaluate", "--arms", arms, "--project", folder)
         assert code == EXIT_PROJECT, output
         assert "have changed since the mixed dataset was built" in " ".join(output.split())
