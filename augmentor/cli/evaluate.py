@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from augmentor.cli.console import DebugOption, JsonOption, command
-from augmentor.cli.options import ProjectOption, open_here
+from augmentor.cli.options import ProjectOption, numbers, open_here
 
 
 def evaluate(
@@ -114,23 +114,3 @@ def evaluate(
 
 def _listed(text: str | None) -> list[str] | None:
     return [part.strip() for part in text.split(",")] if text else None
-
-
-def numbers(text: str | None) -> list[float]:
-    """Ratios, separated by commas.
-
-    Raises:
-        UsageError: something else.
-    """
-    from augmentor.errors import UsageError
-
-    try:
-        found = [float(part) for part in text.split(",")] if text else []
-    except ValueError:
-        found = [-1.0]
-    if not all(0 < ratio <= 1 for ratio in found):
-        raise UsageError(
-            f"--ratios {text!r} is no list of shares above 0 and up to 1; write for example "
-            "--ratios 0.3,0.5,0.8"
-        )
-    return found

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from augmentor.cli.console import DebugOption, JsonOption, command
-from augmentor.cli.options import ProjectOption, open_here
+from augmentor.cli.options import ProjectOption, numbers, open_here
 
 
 def loop(
@@ -40,7 +40,6 @@ def loop(
 ) -> None:
     """Improve the mix round by round on val alone, then evaluate it on test, once."""
     with command(json, debug) as console:
-        from augmentor.cli.evaluate import numbers
         from augmentor.workflows.loop import Asked, run_loop
 
         asked = Asked(

@@ -24,3 +24,23 @@ def open_here(folder: Path | None, console: Console) -> "Project":
     project = open_project(folder)
     console.say(f"Project {project.config.name}: {project.folder / PROJECT_FILE}")
     return project
+
+
+def numbers(text: str | None) -> list[float]:
+    """Ratios, separated by commas.
+
+    Raises:
+        UsageError: something else.
+    """
+    from augmentor.errors import UsageError
+
+    try:
+        found = [float(part) for part in text.split(",")] if text else []
+    except ValueError:
+        found = [-1.0]
+    if not all(0 < ratio <= 1 for ratio in found):
+        raise UsageError(
+            f"--ratios {text!r} is no list of shares above 0 and up to 1; write for example "
+            "--ratios 0.3,0.5,0.8"
+        )
+    return found

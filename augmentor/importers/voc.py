@@ -7,7 +7,7 @@ the last one is excluded.
 
 import xml.etree.ElementTree as ET
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 from augmentor.importers.names import IMAGE_FOLDERS, MASK_FOLDERS, SPLIT_FOLDERS, name_fault
@@ -40,7 +40,7 @@ def scan(tree: Tree) -> Scan:
     raw: dict[Path, tuple[Path, ET.Element]] = {}
     spoken_of = set()
     out.read = set(tree.with_suffix(".xml"))
-    places = [_place(tree, path) for path in out.read]
+    places = {_place(tree, path) for path in out.read}
     for path in sorted(out.read):
         root = _parse(path)
         own = _image_of(tree, path, root, by_stem, places)
@@ -80,16 +80,15 @@ def _image_of(
     path: Path,
     root: ET.Element | str,
     by_stem: dict[str, list[Path]],
-    places: Sequence[list[str]],
+    places: Set[tuple[str, ...]],
 ) -> Path | None:
     """The image of the XML file's own name, else the one it names; of several, the one in the
     matching folder. `places` are those of all XML files."""
-    names = [path.stem]
+    here, names = _place(tree, path), [path.stem]
     if not isinstance(root, str):
         stated = (root.findtext("filename") or "").strip().replace("\\", "/")
         names += [Path(stated).stem, Path(stated).name]
     for name in names:
-        here = _place(tree, path)
         near = [p for p in by_stem.get(name, []) if _may_be(_place(tree, p), here, places)]
         if len(near) > 1:
             near = [p for p in near if _place(tree, p) == here]
@@ -98,9 +97,11 @@ def _image_of(
     return None
 
 
-def _may_be(place: list[str], of_label: list[str], places: Sequence[list[str]]) -> bool:
+def _may_be(
+    place: tuple[str, ...], of_label: tuple[str, ...], places: Set[tuple[str, ...]]
+) -> bool:
     """Whether an image can be that of an XML file: not from a folder that has its own ones."""
-    return place in ([], of_label) or not of_label or place not in places
+    return place in ((), of_label) or not of_label or place not in places
 
 
 def _found(image: Path, path: Path, root: ET.Element, *, shift: int) -> Found | Bad:
@@ -153,6 +154,8 @@ def _lower(tree: Tree, path: Path) -> set[str]:
     return {name.lower() for name in tree.folders_of(path)}
 
 
-def _place(tree: Tree, path: Path) -> list[str]:
+def _place(tree: Tree, path: Path) -> tuple[str, ...]:
     generic = (IMAGE_FOLDERS | MASK_FOLDERS) - SPLIT_FOLDERS
-    return [n.lower() for n in tree.folders_of(path) if n.lower() not in generic | {"xml", "xmls"}]
+    return tuple(
+        n.lower() for n in tree.folders_of(path) if n.lower() not in generic | {"xml", "xmls"}
+    )
