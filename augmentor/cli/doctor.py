@@ -3,14 +3,17 @@
 import typer
 
 from augmentor.cli.console import DebugOption, JsonOption, command
+from augmentor.cli.options import ProjectOption
 
 
-def doctor(json: JsonOption = False, debug: DebugOption = False) -> None:
-    """Check Python, torch, GPU, mongod, disk, write access and weights; say the fix for each."""
+def doctor(
+    project: ProjectOption = None, json: JsonOption = False, debug: DebugOption = False
+) -> None:
+    """Check Python, torch, GPU, mongod, disk, weights, and the project; say the fix for each."""
     with command(json, debug) as console:
         from augmentor.workflows.doctor import examine
 
-        checks = examine()
+        checks = examine(project)
         for check in checks:
             console.text(f"{check.mark:<5} {check.subject:<14} {check.finding}")
             if check.fix:

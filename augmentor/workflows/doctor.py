@@ -4,13 +4,20 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from augmentor import fiftyone_io
+from augmentor.errors import AugmentorError
+from augmentor.records_io import PROJECT_FILE, load_records
+from augmentor.workflows.project import open_project
+from downstream.errors import DownstreamError
+from generator.records import Split
 
 LEAST_FREE_GB = 5
 
@@ -29,16 +36,25 @@ class Check:
         return asdict(self)
 
 
-def examine() -> list[Check]:
-    """Run every check; one that breaks is a finding, not a crash."""
-    return [check for group in _GROUPS for check in _safely(group)]
+def examine(project: Path | None = None) -> list[Check]:
+    """Run every check; one that breaks is a finding, not a crash.
+
+    Args:
+        project: folder of the project that is checked as well; default: the one that the current
+            folder lies in, if any.
+    """
+    checks = [check for group in _GROUPS for check in _safely(group)]
+    # what it starts from is read with torch, which has to be sound for that
+    if all(check.mark != "FAIL" for check in checks if check.subject in ("torch", "libraries")):
+        checks += _safely(partial(_project, project))
+    return checks
 
 
 def _safely(group: Callable[[], Iterator[Check]]) -> Iterator[Check]:
     try:
         yield from group()
     except Exception as error:
-        name = group.__name__.strip("_")
+        name = getattr(group, "__name__", "project").strip("_")
         yield Check(name, "FAIL", f"{type(error).__name__}: {error}", "make setup")
 
 
@@ -153,6 +169,28 @@ def _weights() -> Iterator[Check]:
             if found
             else f"start from drawn defects instead: augment weights pretrain FOLDER --task {task}",
         )
+
+
+def _project(folder: Path | None) -> Iterator[Check]:
+    """A project has readable settings, its images and masks as imported, and what its detectors
+    start from."""
+    from augmentor.workflows.evaluate import evaluation_config
+    from downstream.runs import beginning
+
+    here = Path.cwd()
+    if folder is None and not any((at / PROJECT_FILE).is_file() for at in (here, *here.parents)):
+        return
+    try:
+        project = open_project(folder)
+        records = load_records(project.data)
+        config = evaluation_config(project, {})
+        for task in config.tasks:
+            beginning(config, task)
+        numbers = Counter(record.split for record in records)
+        told = ", ".join(f"{numbers[side]} {side}" for side in get_args(Split) if numbers[side])
+        yield Check("project", "ok", f"{project.config.name}: {len(records)} images, {told}")
+    except (AugmentorError, DownstreamError) as error:
+        yield Check("project", "FAIL", str(error))
 
 
 _GROUPS: tuple[Callable[[], Iterator[Check]], ...] = (

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal
 
 import yaml
@@ -184,19 +185,31 @@ class Project:
         return self.folder / "exports" / layout
 
 
-def open_project(start: Path | None = None) -> Project:
-    """Open the project that `start` (default: the current folder) lies in.
+def open_project(folder: Path | None = None) -> Project:
+    """Open a project.
+
+    Args:
+        folder: the project's own; default: the one that the current folder lies in. A folder that
+            is named is never looked for above: where it is mistyped, another project is meant.
 
     Raises:
-        ProjectError: no augment.yaml there or above, or one that can't be read.
+        ProjectError: no augment.yaml there, or one that can't be read.
     """
-    here = (start or Path.cwd()).resolve()
-    for folder in (here, *here.parents):
-        if (folder / PROJECT_FILE).is_file():
-            return Project(folder, load_yaml(folder / PROJECT_FILE, ProjectConfig, ProjectError))
+    at = (folder or Path.cwd()).resolve()
+    around = next((above for above in (at, *at.parents) if (above / PROJECT_FILE).is_file()), None)
+    if around is not None and folder is None:
+        at = around
+    if around == at:
+        return Project(at, load_yaml(at / PROJECT_FILE, ProjectConfig, ProjectError))
+    if around is not None:
+        raise ProjectError(
+            f"There is no {PROJECT_FILE} in {at}, which lies in the project {around}; if that one "
+            f"is meant, type: --project {quote(str(around))}"
+        )
+    above = "" if folder else " or above it"
     raise ProjectError(
-        f"There is no {PROJECT_FILE} in {here} or above it; go into a project's folder, or make "
-        "one: augment import SOURCE --name NAME"
+        f"There is no {PROJECT_FILE} in {at}{above}; go into a project's folder, or make one: "
+        "augment import SOURCE --name NAME"
     )
 
 

@@ -24,12 +24,19 @@ CONFIG = ProjectConfig(
 )
 
 
-def test_what_was_saved_is_opened_from_any_folder_below(tmp_path):
+def test_what_was_saved_is_opened_from_any_folder_below(tmp_path, monkeypatch):
     saved = save_project(tmp_path, CONFIG)
     below = tmp_path / "data" / "masks"
     below.mkdir(parents=True)
-    assert open_project(below) == Project(tmp_path.resolve(), saved.config)
+    monkeypatch.chdir(below)
+    assert open_project() == open_project(tmp_path) == Project(tmp_path.resolve(), saved.config)
     assert "mix:" not in (tmp_path / "augment.yaml").read_text(), "defaults are not written"
+
+
+def test_a_folder_that_was_mistyped_is_not_the_project_around_it(tmp_path):
+    save_project(tmp_path, CONFIG)
+    with pytest.raises(ProjectError, match=f"type: --project {tmp_path.resolve()}$"):
+        open_project(tmp_path / "tyles")
 
 
 def test_every_key_is_documented():
