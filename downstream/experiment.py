@@ -18,6 +18,7 @@ from downstream.detectors.outcome import OnStep
 from downstream.errors import RunError, SettingsError
 from downstream.files import write_json
 from downstream.report import build_report, render_html
+from downstream.report_file import keep_earlier
 from downstream.report_file import read_report as read_report
 from downstream.runs import Run, count_other_looks, execute, plan_runs, read_result
 
@@ -44,7 +45,8 @@ def run_experiment(
 
     A run whose result is already in `out/runs` under the same key (same images, labels, settings,
     seed and library versions) is reused, so a killed experiment is continued by calling it again.
-    `out/report.json` and `out/report.html` are written whatever happened to single runs.
+    `out/report.json` and `out/report.html` are written whatever happened to single runs; earlier
+    ones that hold runs which these don't are kept in `out/reports`.
 
     Args:
         export: a training export (docs/formats.md).
@@ -79,7 +81,8 @@ def run_experiment(
     report = build_report(
         data, config, runs, results, failed, reused, notes, time.monotonic() - started, extras
     )
-    path = out / "report.json"
+    path, keys = out / "report.json", {run.key for run in runs}
+    keep_earlier(path, lambda before: {run["key"] for run in before["runs"]} <= keys)
     write_json(path, report)
     render_html(report, out / "report.html")
     if failed:

@@ -3,7 +3,8 @@
 `splits.json`, schema 1:
 
 - `schema`, `name`, `tasks`, `arms`, `classes`, `baseline`, `primary` (by task), `settings`
-- `splits`: seeds of those that are finished; `failed`: by seed, a sentence
+- `splits`: seeds of those that are finished; `runs`: by seed, the keys of its runs; `failed`: by
+  seed, a sentence
 - `shared`: test images to the baseline's training images, on which the wider interval rests
 - `results`: by task, arm and side (`val`, `test`): by metric its value on each split, or null
 - `differences`: by task, arm other than the baseline, and side: by metric `difference`, `low`,
@@ -83,6 +84,10 @@ def summarise(
         **{key: first[key] for key in ("tasks", "arms", "classes", "baseline", "primary")},
         "settings": {key: v for key, v in first["settings"].items() if key != "seeds"},
         "splits": sorted(reports),
+        "runs": {
+            str(split): sorted(run["key"] for run in own["runs"])
+            for split, own in sorted(reports.items())
+        },
         "failed": {str(split): sentence for split, sentence in sorted(failed.items())},
         "shared": shared,
         "results": {

@@ -1,6 +1,8 @@
 """Reading report.json: light, so that whoever only looks at reports loads no torch."""
 
 import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -13,6 +15,9 @@ noise of the training."""
 
 SPLITS_REPORT, SPLITS_PAGE = "splits.json", "splits.html"
 """What repeated splits come to, beside report.json and report.html of one."""
+
+KEPT = "reports"
+"""Beside them: the folder of those that others took the place of, each in one named by its time."""
 
 _KINDS: dict[str, type] = {
     **dict.fromkeys(("name", "verdict"), str),
@@ -70,3 +75,43 @@ def find_report(path: Path) -> Path:
         return path
     places = [path / "evaluation" / "report.json", path / "report.json"]
     return next((place for place in places if place.is_file()), places[0])
+
+
+def keep_earlier(data: Path, replaces: Callable[[Mapping[str, Any]], bool]) -> Path | None:
+    """Move the report that is about to be written over, and its page, to a folder of their own.
+
+    Args:
+        data: report.json or splits.json; its page lies beside it.
+        replaces: whether the new report says all that the earlier one, which it is given, did.
+
+    Returns:
+        The folder; None where there was none, or nothing is lost with it.
+    """
+    if not data.is_file():
+        return None
+    try:
+        if replaces(json.loads(data.read_text(encoding="utf-8"))):
+            return None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None  # damaged: nothing can be read from it
+    time = f"{written(data):%Y-%m-%dT%H-%M-%S}"
+    names = [time, *(f"{time}-{number}" for number in range(2, 1000))]
+    folder = next(f for name in names if not (f := data.parent / KEPT / name).exists())
+    folder.mkdir(parents=True)
+    for path in (data.with_suffix(".html"), data):
+        if path.is_file():
+            path.rename(folder / path.name)
+    return folder
+
+
+def all_reports(evaluation: Path) -> list[Path]:
+    """The report.json and splits.json of an evaluation, also earlier ones, the newest first."""
+    names = ("report.json", SPLITS_REPORT)
+    folders = [evaluation, *(evaluation / KEPT).glob("*")]
+    found = [path for folder in folders for name in names if (path := folder / name).is_file()]
+    return sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+
+
+def written(data: Path) -> datetime:
+    """When a report was written, UTC."""
+    return datetime.fromtimestamp(data.stat().st_mtime, UTC)

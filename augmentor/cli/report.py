@@ -10,7 +10,9 @@ from augmentor.cli.console import Console, DebugOption, JsonOption, command
 from augmentor.cli.options import ProjectOption, open_here
 
 app = typer.Typer(
-    name="report", no_args_is_help=True, help="Open an evaluation's report, or compare two."
+    name="report",
+    no_args_is_help=True,
+    help="Evaluations' reports: open, list all, compare two.",
 )
 
 ReportArgument = typer.Argument(help="A project's folder, an evaluation's, or a report.json.")
@@ -29,6 +31,22 @@ def open_(
         if not opened.shown:
             console.text("No browser could be opened here; copy the file, it needs no other.")
         console.result({"report": str(opened.path), "opened": opened.shown})
+
+
+@app.command("list")
+def list_(
+    project: ProjectOption = None, json: JsonOption = False, debug: DebugOption = False
+) -> None:
+    """Show all reports, the newest first; one with other trainings takes no earlier one's place."""
+    with command(json, debug) as console:
+        from augmentor.workflows.reports import list_reports
+
+        listed = list_reports(open_here(project, console))
+        for report in listed:
+            over = f" over {report.over}" if report.over else ""
+            console.text(f"{report.written:%Y-%m-%d %H:%M} UTC, {report.arms}{over}")
+            console.text(f"    {report.headline}\n    {report.page}")
+        console.result({"reports": [asdict(report) for report in listed]})
 
 
 @app.command("compare")

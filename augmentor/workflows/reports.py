@@ -4,6 +4,7 @@ import os
 import sys
 import webbrowser
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from augmentor.errors import ProjectError
 from augmentor.workflows.project import Project
 from downstream.compare_reports import Compared, compare_reports, title
 from downstream.errors import DownstreamError
-from downstream.report_file import SPLITS_PAGE, read_report
+from downstream.files import read_json
+from downstream.report_file import SPLITS_PAGE, all_reports, read_report, written
 from downstream.verdict import signed
 
-__all__ = ["Opened", "compare_written", "gain_text", "open_report", "title"]
+__all__ = ["Opened", "compare_written", "gain_text", "list_reports", "open_report", "title"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,18 @@ class Opened:
 
     path: Path
     shown: bool
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A report: when it was written (UTC), over how many splits if repeated, of which arms, its
+    first sentence, and its page."""
+
+    written: datetime
+    over: str
+    arms: str
+    headline: str
+    page: Path
 
 
 def open_report(project: Project) -> Opened:
@@ -38,6 +52,25 @@ def open_report(project: Project) -> Opened:
         raise ProjectError(f"There is no report in {project.evaluation} yet: augment evaluate")
     path = max(written, key=lambda page: page.stat().st_mtime_ns)
     return Opened(path, has_screen() and webbrowser.open(path.as_uri()))
+
+
+def list_reports(project: Project) -> list[Listed]:
+    """The project's reports, the newest first: the ones that stand, and those before them.
+
+    Raises:
+        ProjectError: nothing was evaluated yet.
+    """
+    found = []
+    for path in all_reports(project.evaluation):
+        report = read_json(path)
+        if said := report.get("headline"):
+            over = f"{len(report['splits'])} splits" if "splits" in report else ""
+            arms = ", ".join(report.get("arms", ()))
+            page = path.with_suffix(".html")
+            found.append(Listed(written(path), over, arms, said, page))
+    if not found:
+        raise ProjectError(f"There is no report in {project.evaluation} yet: augment evaluate")
+    return found
 
 
 def has_screen() -> bool:

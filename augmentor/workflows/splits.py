@@ -6,7 +6,7 @@ what was fitted to the project's would have seen images that are in another spli
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from augmentor.errors import ProjectError, SplitError
@@ -21,7 +21,7 @@ from downstream.config import ExperimentConfig
 from downstream.errors import EmptySideError, RunError
 from downstream.repeated_page import format_splits, render_splits
 from downstream.repeated_report import summarise
-from downstream.report_file import SPLITS_PAGE, SPLITS_REPORT
+from downstream.report_file import SPLITS_PAGE, SPLITS_REPORT, keep_earlier
 from generator.errors import ExampleError, PlacementError, SamplingError, TrainingError
 from generator.files import write_json
 
@@ -107,6 +107,7 @@ def evaluate_splits(
         raise RunError(f"No split could be evaluated; the first says: {failed[split.seed + 1]}")
     data, page = project.evaluation / SPLITS_REPORT, project.evaluation / SPLITS_PAGE
     report = summarise(project.config.name, reports, failed)
+    keep_earlier(data, lambda before: _runs(before) <= _runs(report))
     write_json(data, report)
     render_splits(report, page)
     if failed:
@@ -116,6 +117,10 @@ def evaluate_splits(
             "same command tries again."
         )
     return Evaluated(report, format_splits(report), data, page)
+
+
+def _runs(report: Mapping[str, Any]) -> set[str]:
+    return {key for keys in report["runs"].values() for key in keys}
 
 
 def _project_of(

@@ -44,6 +44,33 @@ def test_open_prints_the_page_where_there_is_no_screen(
     assert code != 0 and "reports of one split are compared" in " ".join(output.split())
 
 
+def test_list_shows_earlier_ones_too(project: Path) -> None:
+    code, output = augment("report", "list", "--project", project)
+    assert code == 3 and "There is no report in" in output and "augment evaluate" in output
+    for place, name, said in (
+        ("reports/2026-11-27T10-00-00", "report", "Nothing helps."),
+        ("reports/2026-11-27T11-00-00", "splits", "Mixed helps."),
+        (".", "report", "Mixed hurts."),
+    ):
+        folder = project / "evaluation" / place
+        folder.mkdir(parents=True, exist_ok=True)
+        report = {"arms": ["real", "mixed"], "headline": said}
+        report |= {"splits": [1, 2]} if name == "splits" else {}
+        (folder / f"{name}.json").write_text(json.dumps(report))
+        minutes = 60 * len(list(project.rglob("*.json")))
+        os.utime(folder / f"{name}.json", (minutes, minutes))
+    code, output = augment("report", "list", "--project", project)
+    assert code == 0
+    assert [output.index(said) for said in ("Mixed hurts", "Mixed helps", "Nothing helps")] == (
+        sorted(output.index(said) for said in ("Mixed hurts", "Mixed helps", "Nothing helps"))
+    )
+    assert "1970-01-01 00:03 UTC, real, mixed\n" in output
+    assert "1970-01-01 00:02 UTC, real, mixed over 2 splits\n" in output
+    code, output = augment("report", "list", "--project", project, "--json")
+    pages = [Path(report["page"]) for report in json.loads(output[output.index("{") :])["reports"]]
+    assert [page.name for page in pages] == ["report.html", "splits.html", "report.html"]
+
+
 def test_open_tells_the_browser_where_there_is_a_screen(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ from downstream.dataset import read_export
 from downstream.errors import RunError, SettingsError
 from downstream.experiment import read_report, run_experiment
 from downstream.report import format_table
+from downstream.report_file import all_reports
 from downstream.runs import pin_threads, plan_runs
 
 SETTINGS: dict[str, Any] = {
@@ -129,6 +130,23 @@ def test_every_look_at_test_is_counted(blobs: Path, tmp_path: Path) -> None:
     assert "had test measured" not in notes(3)
     assert "had test measured" not in notes(3)
     assert "2 other trainings beside these" in notes(4)
+
+
+def test_a_report_takes_the_place_of_one_that_says_no_more(blobs: Path, tmp_path: Path) -> None:
+    def reports() -> list[list[str]]:
+        return [json.loads(path.read_text())["arms"] for path in all_reports(tmp_path)]
+
+    settings = {**CLASSIFY, "seeds": 1, "with_good": True}
+    for arms in (["real"], ["real", "mixed"], ["real", "mixed"]):
+        run_experiment(blobs, tmp_path, ExperimentConfig(**settings, arms=arms))
+    assert reports() == [["real", "mixed"]]
+    run_experiment(blobs, tmp_path, ExperimentConfig(**settings, arms=["real"]))
+    assert reports() == [["real"], ["real", "mixed"]], "the one with more is kept"
+    (kept,) = (tmp_path / "reports").iterdir()
+    assert (kept / "report.html").is_file() and read_report(kept)["arms"] == ["real", "mixed"]
+    (tmp_path / "report.json").write_text("{")
+    run_experiment(blobs, tmp_path, ExperimentConfig(**settings, arms=["mixed"]))
+    assert reports() == [["mixed"], ["real", "mixed"]], "from a damaged one nothing is lost"
 
 
 def test_images_that_no_label_fits_are_counted(

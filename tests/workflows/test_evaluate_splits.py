@@ -123,6 +123,8 @@ def test_a_split_that_fails_is_reported_and_takes_no_other_down(
     assert "Over 1 split" in told[-1]
     report = json.loads((repeated / "evaluation/splits.json").read_text())
     assert report["splits"] == [2] and "stopped being" in report["failed"]["1"]
+    kept = (repeated / "evaluation/reports").glob("*/splits.json")
+    assert [1, 2, 3] in [json.loads(path.read_text())["splits"] for path in kept]
 
 
 def test_what_does_not_go_together_is_refused(repeated: Path) -> None:
