@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from generator.errors import CheckpointError, WeightsError
-from generator.files import remove_leftovers, sha256_of_file, write_atomic, write_json
+from generator.files import sha256_of_file, write_json, write_safetensors
 from generator.images import hash_annotation
 from generator.records import DefectExample
 
@@ -129,8 +129,7 @@ def save_tensors(
 ) -> None:
     """Write tensors as safetensors, whole or not at all."""
     packed = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    remove_leftovers(path)
-    write_atomic(path, lambda temporary: save_file(packed, temporary, metadata=said), durable=True)
+    write_safetensors(path, packed, said)
 
 
 def save_finished(folder: Path, key: str, steps: int, weights: Mapping[str, Tensor]) -> None:

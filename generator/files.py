@@ -4,7 +4,9 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,8 +28,6 @@ def write_atomic(path: Path, write: Callable[[Path], object], *, durable: bool =
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
         write(temporary)
-        # some writers (safetensors) make files that nobody else may read
-        temporary.chmod(0o666 & ~_UMASK)
         if durable:
             with temporary.open("rb") as stream:
                 os.fsync(stream.fileno())
@@ -36,13 +36,57 @@ def write_atomic(path: Path, write: Callable[[Path], object], *, durable: bool =
         temporary.unlink(missing_ok=True)
 
 
-def remove_leftovers(path: Path) -> None:
-    """Remove the temporaries of `path` that killed processes of this machine left behind: a state
-    of a large network is many gigabytes."""
-    for left in path.parent.glob(f".{path.stem}.*.tmp{path.suffix}"):
+def write_safetensors(
+    path: Path,
+    tensors: Mapping[str, Any],
+    said: Mapping[str, str] | None = None,
+    check: Callable[[Path], object] | None = None,
+) -> None:
+    """Write tensors as safetensors, whole or not at all, and wait for the disk.
+
+    safetensors itself writes to a file of another name and renames that. It does so in a folder of
+    this process here, so that what a kill left of it is known, and removed by the next call: a
+    state of a large network is many gigabytes.
+
+    Args:
+        path: of the file.
+        tensors: contiguous, on the CPU.
+        said: the file's metadata.
+        check: given what was written, before it takes its place; what it raises is raised.
+
+    Raises:
+        OSError: it can't be written, such as on a full disk, of which safetensors has an exception
+            of its own.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    _remove_leftovers(path)
+    workshop = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
+    workshop.mkdir(parents=True)
+    try:
+        written = workshop / path.name
+        save_file(dict(tensors), written, metadata=dict(said) if said else None)
+        written.chmod(0o666 & ~_UMASK)  # safetensors makes files that nobody else may read
+        if check is not None:
+            check(written)
+        with written.open("rb") as stream:
+            os.fsync(stream.fileno())
+        written.replace(path)
+    except SafetensorError as fault:
+        if code := re.search(r"os error (\d+)", str(fault)):
+            raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from fault
+        raise
+    finally:
+        shutil.rmtree(workshop, ignore_errors=True)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what killed processes of this machine left of `write_safetensors`."""
+    for left in path.parent.glob(f".{path.stem}.*.tmp"):
         pid = left.name.removeprefix(f".{path.stem}.").partition(".")[0]
         if pid.isdigit() and not psutil.pid_exists(int(pid)):
-            left.unlink(missing_ok=True)
+            shutil.rmtree(left, ignore_errors=True)
 
 
 @contextmanager

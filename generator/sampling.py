@@ -189,8 +189,8 @@ def sample_pool(
     (pool / "images").mkdir(parents=True, exist_ok=True)
     (pool / "masks").mkdir(exist_ok=True)
     # a build and a review may fill one pool at the same time
+    forget_lost(pool)
     with locked(pool.with_name(f".{pool.name}.lock")):
-        _cut_unfinished_line(pool / MANIFEST)
         held = {r.id: r for r in read_pool(pool)} if (pool / MANIFEST).exists() else {}
         records = []
         together = block_size(painter, planner)
@@ -263,6 +263,29 @@ def read_pool(pool: Path) -> list[SyntheticDefect]:
             f"{manifest} is damaged ({' '.join(str(fault).split())[:200]}); delete {pool} and "
             "sample again."
         ) from None
+
+
+def forget_lost(pool: Path) -> int:
+    """Take out of a pool's manifest the samples whose image or masks are gone, so that they are
+    made again where they are wanted; returns how many. Also what a killed run left of a line.
+
+    Raises:
+        PoolError: the manifest is damaged.
+    """
+    if not (pool / MANIFEST).exists():
+        return 0
+    with locked(pool.with_name(f".{pool.name}.lock")):
+        _cut_unfinished_line(pool / MANIFEST)
+        records = read_pool(pool)
+        whole = [record for record in records if all(map(Path.is_file, _files(pool, record)))]
+        if len(whole) < len(records):
+            write_pool_manifest(pool, whole)
+    return len(records) - len(whole)
+
+
+def _files(pool: Path, record: SyntheticDefect) -> list[Path]:
+    carried = [one.mask_path for one in record.carried_instances]
+    return [pool / path for path in (record.image, record.mask, *carried) if path is not None]
 
 
 def write_pool_manifest(pool: Path, records: Iterable[SyntheticDefect]) -> None:

@@ -81,10 +81,10 @@ class Console:
         from rich.table import Table
 
         self.close()
-        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+        table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD)
         for number, column in enumerate(columns):
             numeric = all(isinstance(row[number], int | float) for row in rows)
-            table.add_column(column, justify="right" if numeric and rows else "left")
+            table.add_column(escape(column), justify="right" if numeric and rows else "left")
         for row in rows:
             table.add_row(*(escape(str(cell)) for cell in row))
         self._out.print(table)
@@ -113,12 +113,12 @@ def _bars(console: Any) -> Any:
     )
 
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         console=console,
     )
 

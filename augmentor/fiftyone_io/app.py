@@ -1,5 +1,6 @@
 """The FiftyOne App on a dataset: bound to this machine, on a free port, gone when it is closed."""
 
+import errno
 import logging
 import os
 import socket
@@ -154,15 +155,21 @@ def _hush() -> None:
 
 
 def _free_port(port: int, address: str) -> int:
-    for candidate in range(port, port + PORTS_TRIED):
+    last = min(port + PORTS_TRIED, 2**16) - 1
+    for candidate in range(port, last + 1):
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((address, candidate))
-            except OSError:
-                continue
+            except OSError as fault:
+                if fault.errno in (errno.EADDRINUSE, errno.EACCES):
+                    continue
+                raise DatabaseError(
+                    f"The App can't listen on {address} ({fault.strerror or fault}); name an IPv4 "
+                    "address of this machine: augment review --address 127.0.0.1"
+                ) from None
             return candidate
     raise DatabaseError(
-        f"No port from {port} to {port + PORTS_TRIED - 1} is free on {address}; choose another "
-        "with `augment review --port`."
+        f"No port from {port} to {last} is free on {address}; choose another with `augment review "
+        "--port`."
     )

@@ -41,12 +41,12 @@ def overview(name: str) -> Overview:
     with database_errors():
         dataset = load(fo, name)
         made = dataset.match_tags("synthetic")
-        labels, tags, rules, verdicts = made.values(
-            ["defect.label", "tags", "synthetic.rules", "review.verdict"]
+        labels, tags, rules, verdicts, made_as = made.values(
+            ["defect.label", "tags", "synthetic.rules", "review.verdict", "review.made_as"]
         )
         paths = [p for p in dataset.get_field_schema(flat=True) if p.startswith("scores.")]
         values = dict(zip(paths, made.values(paths), strict=True)) if paths else {}
-    states = [_state(v, r) for v, r in zip(verdicts, rules, strict=True)]
+    states = [_state(*one) for one in zip(verdicts, rules, made_as, strict=True)]
     counted = Counter(zip(labels, states, strict=True))
     classes = sorted(set(labels))
     return Overview(
@@ -70,9 +70,9 @@ def overview(name: str) -> Overview:
     )
 
 
-def _state(verdict: str | None, rules: list[str] | None) -> State:
-    if verdict == "accepted":
-        return "accepted"
+def _state(verdict: str | None, rules: list[str] | None, made_as: str | None) -> State:
     if verdict == "rejected":
         return "rejected by hand"
+    if verdict == "accepted" or made_as:  # whoever gives a sample another class wants it
+        return "accepted"
     return "rejected by filter" if rules else "to review"

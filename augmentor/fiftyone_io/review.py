@@ -44,13 +44,20 @@ def chosen_samples(name: str, sample_ids: Sequence[str]) -> Chosen:
     return Chosen(made, len(found) - len(made))
 
 
-def mirror(name: str, standings: Mapping[str, Standing], only: Iterable[str] | None = None) -> int:
+def mirror(
+    name: str,
+    standings: Mapping[str, Standing],
+    only: Iterable[str] | None = None,
+    made_as: Mapping[str, str] | None = None,
+) -> int:
     """Make tags, `review` and labels say what the log says.
 
     Args:
         name: of the dataset.
         standings: what holds for each sample by its id; a sample that is not in it is undecided.
         only: ids of the samples to look at; None for all.
+        made_as: the class that samples were made as, by id, where their labels were just written
+            as people want them; of the others `review` says it, or the label.
 
     Returns:
         How many samples were changed.
@@ -70,11 +77,11 @@ def mirror(name: str, standings: Mapping[str, Standing], only: Iterable[str] | N
         tags, reviews, labels = {}, {}, {}
         for sample_id, key, had, review, label in zip(*rows, strict=True):
             held = standings.get(key)
-            made_as = (review and review["made_as"]) or label
-            wanted = (held and held.class_name) or made_as
+            before = (made_as or {}).get(key) or (review and review["made_as"]) or label
+            wanted = (held and held.class_name) or before
             if wanted != label:
                 labels[sample_id] = wanted
-            now = _review(held, made_as if wanted != made_as else None)
+            now = _review(held, before if wanted != before else None)
             if now != _as_dict(review):
                 reviews[sample_id] = fo.DynamicEmbeddedDocument(**now) if now else None
             kept = [tag for tag in had if tag not in _MIRRORED]

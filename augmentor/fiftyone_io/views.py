@@ -109,7 +109,9 @@ def _views(fo: Any, dataset: Any, classes: Sequence[str]) -> list[tuple[str, Any
     field = fo.ViewField
     made = dataset.match_tags("synthetic")
     ruled_out = field("synthetic.rules").length() > 0
-    undecided = ~field("review.verdict").is_in(["accepted", "rejected"])
+    # whoever gives a sample another class wants it
+    relabelled = field("review.made_as").exists() & ~(field("review.verdict") == "rejected")
+    undecided = ~field("review.verdict").is_in(["accepted", "rejected"]) & ~relabelled
     views = [
         (
             TO_REVIEW,
@@ -118,7 +120,12 @@ def _views(fo: Any, dataset: Any, classes: Sequence[str]) -> list[tuple[str, Any
             None,
         ),
         (NEW, made.match_tags(NEW).sort_by("id", reverse=True), "made on request", "#1c7ed6"),
-        (ACCEPTED, made.match_tags(ACCEPTED), "accepted by hand", REAL_COLOUR),
+        (
+            ACCEPTED,
+            made.match(field("tags").contains(ACCEPTED) | relabelled),
+            "accepted by hand, or given another class",
+            REAL_COLOUR,
+        ),
         (
             BY_FILTER,
             made.match(undecided & ruled_out).sort_by([("synthetic.rule", 1), (RANK, 1)]),

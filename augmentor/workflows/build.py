@@ -18,7 +18,7 @@ from augmentor.mixing import Mix, check_sources, mixed_records, select, uneven
 from augmentor.records_io import content_of, load_records, located
 from augmentor.workflows.alone import alone
 from augmentor.workflows.costs import spent
-from augmentor.workflows.decisions import hand_decisions
+from augmentor.workflows.decisions import classes_as_made, hand_decisions
 from augmentor.workflows.generators import (
     fill_pools,
     open_maker,
@@ -220,7 +220,11 @@ def write_dataset(
         _write(project, records, mix, summary, reporter)
         reporter.say(f"Registering them in FiftyOne ({project.mixed_name})")
         _register(project, records, mix, pools, summary)
-        fiftyone_io.mirror(project.mixed_name, standing)
+        # people may have gone on deciding in the App while the samples were made
+        held = hand_decisions(project)
+        relabelled = {name for name, one in held.items() if one.class_name}
+        made_as = classes_as_made(project, relabelled)
+        fiftyone_io.mirror(project.mixed_name, held, made_as=made_as)
     written = {"key": key, "records": content_key(records), "summary": summary}
     write_json(stamp, {**written, "manifest": _hash(project.dataset / MANIFEST)})
     return Built(project.dataset, {**summary, "unchanged": False})
@@ -232,17 +236,15 @@ def choose(
     standing: Mapping[str, Standing],
     seed: int,
 ) -> Mix:
-    """Choose samples for a plan as `select` does, after what people decided about them."""
-
-    def decided(verdict: str) -> frozenset[str]:
-        return frozenset(name for name, held in standing.items() if held.verdict == verdict)
-
+    """Choose samples for a plan as `select` does, after what people decided about them: whoever
+    gives a sample another class wants it."""
+    rejected = {name for name, held in standing.items() if held.verdict == "rejected"}
     return select(
         plan,
         pools,
         seed=seed,
-        rejected_ids=decided("rejected"),
-        preferred_ids=decided("accepted"),
+        rejected_ids=frozenset(rejected),
+        preferred_ids=frozenset(standing.keys() - rejected),
     )
 
 

@@ -1,6 +1,6 @@
 """Decisions of people: from the App's tags and from files into the project's log, and back."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -24,6 +24,7 @@ from augmentor.fiftyone_io import is_free, mirror
 from augmentor.fiftyone_io.tags import Tagged, verdict_tags
 from augmentor.workflows.project import Project
 from generator.files import write_lines
+from generator.records import SyntheticDefect
 from generator.sampling import MANIFEST, read_pool
 
 APP_TAG = "app tag"
@@ -203,8 +204,17 @@ def import_decisions(project: Project, file: Path) -> Taken:
 
 def sample_ids(project: Project) -> set[str]:
     """Ids of all samples in the project's pools, old checkpoints' included."""
-    pools = sorted(path.parent for path in (project.folder / "pool").glob(f"*/{MANIFEST}"))
-    return {record.id for pool in pools for record in read_pool(pool)}
+    return {record.id for record in _samples(project)}
+
+
+def classes_as_made(project: Project, ids: Set[str]) -> dict[str, str]:
+    """The class that each of these samples was made as, whatever people called it since."""
+    return {r.id: r.class_name for r in _samples(project) if r.id in ids} if ids else {}
+
+
+def _samples(project: Project) -> Iterator[SyntheticDefect]:
+    for manifest in sorted((project.folder / "pool").glob(f"*/{MANIFEST}")):
+        yield from read_pool(manifest.parent)
 
 
 def _refuse_unknown_classes(decisions: Sequence[Decision], project: Project, then: str) -> None:

@@ -48,24 +48,30 @@ def embed_dataset(project: Project, name: str, reporter: Reporter) -> bool:
     real = [record for record in records if record.id in held]
     made = [pair for pair in _pool_pairs(project) if pair[1].id in held]
     ids = [record.id for record in real] + [record.id for _, record in made]
-    state = sha256_of([key, sorted(ids)])
+    # a window around the largest defect is seen, so a box that was corrected makes another vector
+    real_names = {
+        record.id: sha256_of([record.id, [i.box_xyxy for i in record.instances]]) for record in real
+    }
+    names = [real_names.get(one, one) for one in ids]
+    state = sha256_of([key, sorted(names)])
     if fiftyone_io.dataset_info(name).get("embedded") == state:
         return False
     file = project.quality / f"embeddings-{key[:16]}.npz"
     known = _read(file)
     todo: list[tuple[Path, SyntheticDefect] | DefectExample] = [
-        *(record for record in real if record.id not in known),
+        *(record for record in real if real_names[record.id] not in known),
         *(pair for pair in made if pair[1].id not in known),
     ]
     for first in range(0, len(todo), BLOCK):
         block = todo[first : first + BLOCK]
         examples = [one for one in block if isinstance(one, DefectExample)]
         pairs = [one for one in block if not isinstance(one, DefectExample)]
-        known |= dict(zip(*embeddings(pairs, examples, extractor), strict=True))
+        found, each = embeddings(pairs, examples, extractor)
+        known |= {real_names.get(one, one): v for one, v in zip(found, each, strict=True)}
         reporter.progress("Embedding images", min(first + BLOCK, len(todo)), len(todo))
     if todo:
         _write(file, known)
-    vectors = np.stack([known[one] for one in ids]) if ids else np.zeros((0, 1), np.float32)
+    vectors = np.stack([known[one] for one in names]) if ids else np.zeros((0, 1), np.float32)
     shown = fiftyone_io.Embedded(ids, vectors, extractor.name)
     fiftyone_io.show_embeddings(name, shown, _nearest(record for _, record in made))
     fiftyone_io.note(name, embedded=state)
@@ -88,7 +94,8 @@ def _nearest(records: Iterable[SyntheticDefect]) -> dict[str, fiftyone_io.Neares
 
 
 def _read(file: Path) -> dict[str, np.ndarray]:
-    """The vectors that are known, by id."""
+    """The vectors that are known, by a sample's id, and by the hash of a real image's and its
+    boxes."""
     if not file.is_file():
         return {}
     with np.load(file, allow_pickle=False) as content:

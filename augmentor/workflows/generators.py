@@ -34,6 +34,7 @@ from generator.plain_paste import PlainPlanner
 from generator.quality.agreement import judge
 from generator.records import DefectExample, SampleRequest, SyntheticDefect
 from generator.sampling import (
+    forget_lost,
     load_painter,
     make_request,
     read_pool,
@@ -309,6 +310,11 @@ def fill_pool(
     def decided(records: Sequence[SyntheticDefect]) -> list[SyntheticDefect]:
         return apply_decisions(records, standing, project.config.classes)
 
+    if lost := forget_lost(project.pool(maker.name)):
+        reporter.warn(
+            f"The image or mask of {lost} sample{'s' if lost > 1 else ''} in "
+            f"{project.pool(maker.name)} is gone; what is wanted of them is made again."
+        )
     block, meter = maker.painter.batch_size, Meter(project, f"sample {maker.name}")
     held = pool_of(project, maker) if standing else []
     moved = [

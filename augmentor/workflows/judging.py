@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from augmentor.errors import ProjectError
 from augmentor.items import PoolSample
+from augmentor.workflows.build import as_built
 from augmentor.workflows.generators import is_current, open_maker
 from augmentor.workflows.project import Project
 from augmentor.workflows.reporting import Reporter
@@ -43,6 +44,7 @@ def judged_samples(
             f"There is no pool of {generator!r} ({have}); make one: augment sample -n 100 "
             f"--generator {generator}"
         )
+    project = as_built(project)  # a number stands for another sample where the seed is another
     scorer = Scorer(project, examples, reporter)
     found, train = [], {example.id for example in examples}
     for name, folder in folders.items():

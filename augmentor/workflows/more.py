@@ -5,20 +5,22 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from augmentor import fiftyone_io
+from augmentor.classical import NAME as CLASSICAL
 from augmentor.decisions import now
-from augmentor.errors import AugmentorError, BusyError, DatabaseError
+from augmentor.errors import AugmentorError, BusyError, DatabaseError, DecisionError
 from augmentor.items import PoolSample
 from augmentor.workflows import queue
-from augmentor.workflows.build import as_built, build_dataset, remarks, with_mix
+from augmentor.workflows.build import as_built, build_dataset, content_key, remarks, with_mix
 from augmentor.workflows.deciding import project_of, reviewer
+from augmentor.workflows.decisions import logged_decisions
 from augmentor.workflows.embedding import embed_dataset
-from augmentor.workflows.generators import Maker, open_maker, sample
+from augmentor.workflows.generators import Maker, open_maker, sample, training_examples
 from augmentor.workflows.project import Project, open_project
 from augmentor.workflows.queue import Asked, Finished, Progress
 from augmentor.workflows.reporting import Reporter
 from generator.config import load_recipe
 from generator.errors import GeneratorError
-from generator.files import sha256_of
+from generator.files import sha256_of, sha256_of_file
 from generator.records import PROCEDURAL, Likeness, SampleRequest, SyntheticDefect
 from generator.sampling import read_pool
 
@@ -241,30 +243,50 @@ class Worker(threading.Thread):
             fiftyone_io.prepare_views(self._dataset, project.config.classes)
             return []
         asked, _ = queue.read(self._folder)
-        records = _records(project, one.sample_ids)
+        records, faults = _can_be_made(project, _records(project, one.sample_ids))
         made: list[str] = []
-        total = one.number * len(one.sample_ids)
+        count = self._count(one.number * len(records))
         for generator in sorted({record.generator for record in records.values()}):
             of_it = {i: r for i, r in records.items() if r.generator == generator}
-            maker = self._maker(project, generator)
-            new = sample(project, maker, requests_of(one, asked, of_it), self._count(total))
-            pool = project.pool(maker.name)
-            fiftyone_io.add_new(
-                self._dataset, [PoolSample(pool, record) for record in new], project.config.classes
-            )
-            made += [record.id for record in new]
+            try:
+                made += self._more(project, generator, requests_of(one, asked, of_it), count)
+            except (BusyError, DatabaseError):
+                raise
+            except (AugmentorError, GeneratorError) as fault:  # the others' are made all the same
+                faults.append(str(fault))
         fiftyone_io.rank(self._dataset)
+        if faults and not made:
+            raise DecisionError(" ".join(faults))
+        for fault in faults:
+            self.warn(fault)
         return made
 
+    def _more(
+        self,
+        project: Project,
+        generator: str,
+        requests: Sequence[SampleRequest],
+        count: Callable[[SyntheticDefect], None],
+    ) -> list[str]:
+        """Make them, show them, return their ids."""
+        maker = self._maker(project, generator)
+        new = sample(project, maker, requests, count)
+        pool = project.pool(maker.name)
+        fiftyone_io.add_new(
+            self._dataset, [PoolSample(pool, record) for record in new], project.config.classes
+        )
+        return [record.id for record in new]
+
     def _maker(self, project: Project, generator: str) -> Maker:
-        """A generator, opened once for the settings of the day."""
-        settings = sha256_of(project.config.model_dump(mode="json"))
-        if (generator, settings) not in self._makers:
-            self._makers = {k: m for k, m in self._makers.items() if k[1] == settings}
+        """A generator, opened once for the settings, images, recipes and checkpoints of the day."""
+        state = _made_from(project)
+        if (generator, state) not in self._makers:
+            self._makers = {k: m for k, m in self._makers.items() if k[1] == state}
             self._tell(f"Opening {generator}", 0, 1)
             opened = open_maker(project, _share_of(project, generator), self)
-            self._makers[generator, settings] = opened
-        return self._makers[generator, settings]
+            state = _made_from(project)  # a recipe may have been trained for it
+            self._makers[generator, state] = opened
+        return self._makers[generator, state]
 
     def _count(self, total: int) -> Callable[[SyntheticDefect], None]:
         done = 0
@@ -295,6 +317,36 @@ def _records(project: Project, sample_ids: Sequence[str]) -> dict[str, Synthetic
     wanted = set(sample_ids)
     pools = sorted(path.parent for path in project.pool("x").parent.glob("*/manifest.jsonl"))
     return {r.id: r for pool in pools for r in read_pool(pool) if r.id in wanted}
+
+
+def _made_from(project: Project) -> str:
+    """Hash of all that the project's generators are opened from."""
+    files = [*project.checkpoint("").glob("*/done.json"), *project.recipes.glob("*.yaml")]
+    settings = project.config.model_dump(mode="json")
+    held = {str(path): sha256_of_file(path) for path in sorted(files)}
+    return sha256_of([settings, content_key(training_examples(project)), held])
+
+
+def _can_be_made(
+    project: Project, records: dict[str, SyntheticDefect]
+) -> tuple[dict[str, SyntheticDefect], list[str]]:
+    """Those of the samples of which more can be made, and a sentence on each of the others."""
+    held = logged_decisions(project)
+    fit, faults = {}, []
+    for sample_id, record in records.items():
+        called = held[sample_id].class_name if sample_id in held else None
+        if record.generator == CLASSICAL:
+            faults.append(
+                f"Sample {sample_id} is a copy of a whole real image: no defect in it was made."
+            )
+        elif called not in (None, record.class_name):
+            faults.append(
+                f"Sample {sample_id} was made as {record.class_name}, and so would more of it be; "
+                f"for more {called} choose a sample that was made as that."
+            )
+        else:
+            fit[sample_id] = record
+    return fit, faults
 
 
 def _share_of(project: Project, generator: str) -> str:

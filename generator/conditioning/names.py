@@ -2,13 +2,14 @@
 
 import difflib
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from generator.conditioning.imagenet import is_synset, synset_names
 from generator.errors import RecipeError
 
-_PARTS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
+_RUNS = re.compile(r"[^\W\d_]+|\d+")
 _CODE = re.compile(r"[A-Z]{2,4}")
 
 
@@ -21,6 +22,8 @@ def class_words(class_id: str, *, numbers: bool = False) -> str:
 
     >>> [class_words(c) for c in ("MT_Blowhole", "scratch_01", "rolled-in_scale", "n01440764")]
     ['blowhole', 'scratch', 'rolled in scale', 'tench']
+    >>> [class_words(c) for c in ("Ölfleck", "rayéeProfonde", "划痕_2")]
+    ['ölfleck', 'rayée profonde', '划痕']
 
     Args:
         class_id: a folder's or a label's name.
@@ -28,11 +31,26 @@ def class_words(class_id: str, *, numbers: bool = False) -> str:
     """
     if is_synset(class_id) and (found := synset_names(class_id)):
         return found[0].lower()
-    parts = _PARTS.findall(class_id)
+    parts = _parts(class_id)
     if len(parts) > 1 and _CODE.fullmatch(parts[0]) and not parts[1].isdigit():
         parts = parts[1:]
     kept = [p.lower() for p in parts if numbers or not p.isdigit()]
     return " ".join(kept) if any(not p.isdigit() for p in kept) else class_id
+
+
+def _parts(text: str) -> list[str]:
+    """Words and numbers, in any script: parted at signs, and before a capital that begins one."""
+    parts = []
+    # letters with an accent of their own sign (as some file systems write them) become one
+    for run in _RUNS.findall(unicodedata.normalize("NFC", text)):
+        start = 0
+        for k in range(1, len(run)):
+            begins = run[k].isupper() and (run[k - 1].islower() or run[k + 1 : k + 2].islower())
+            if begins:
+                parts.append(run[start:k])
+                start = k
+        parts.append(run[start:])
+    return parts
 
 
 def class_names(class_ids: Sequence[str], given: Mapping[str, str]) -> dict[str, str]:

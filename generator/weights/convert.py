@@ -7,12 +7,12 @@ from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from generator.checkpoints import PICKLES
 from generator.errors import WeightsError
-from generator.files import write_atomic
+from generator.files import write_safetensors
 from generator.weights.layout import beside, damage, files_of, is_pointer
 
 _FETCH = "get the weights from elsewhere, as safetensors: augment weights fetch RECIPE"
@@ -128,17 +128,16 @@ def _convert(pickle: Path, target: Path, otherwise: str) -> Converted:
     """Convert one pickle; `otherwise` is what to do where that can't be done."""
     tensors = _unshared(_read(pickle, otherwise))
 
-    def write(temporary: Path) -> None:
-        # transformers refuses a file that does not say which library its tensors are of.
-        save_file(tensors, temporary, metadata={"format": "pt"})
-        back = load_file(temporary)
+    def check(written: Path) -> None:
+        back = load_file(written)
         if back.keys() != tensors.keys() or not all(_same(back[k], tensors[k]) for k in back):
             raise WeightsError(
                 f"What was written of {pickle} reads back otherwise, so it was not kept; check "
                 "the disk, then repeat: augment weights convert FOLDER"
             )
 
-    write_atomic(target, write)
+    # transformers refuses a file that does not say which library its tensors are of
+    write_safetensors(target, tensors, {"format": "pt"}, check)
     return Converted(pickle, target, target.stat().st_size)
 
 

@@ -83,6 +83,29 @@ def test_reject_changes_log_and_database_and_survives_a_reload(reviewed, browse)
     until(lambda: not of_dataset(reviewed).match_tags("rejected").values("augment_id"))
 
 
+KEYS = """
+() => {
+  const run = window.__foo__.executeOperator, ran = [];
+  window.__foo__.executeOperator = (uri, how) => ran.push((how || {}).operator_uri || uri);
+  for (const [key, code] of [["A", "KeyQ"], ["Q", "KeyA"], ["?", "KeyM"], ["Ф", "KeyA"]]) {
+    const how = { key, code, shiftKey: true, bubbles: true };
+    document.body.dispatchEvent(new KeyboardEvent("keydown", how));
+    ran.push(key);
+  }
+  window.__foo__.executeOperator = run;
+  return ran;
+}
+"""
+
+
+def test_keys_are_the_letters_that_the_keyboard_writes(reviewed, browse):
+    page = browse(reviewed.url).page
+    page.wait_for_function("window.__augmentorShortcuts && window.__foo__")
+    # on a French keyboard A lies where Q does elsewhere; a Russian one has its own at our A
+    accept = "@augmentor/review/accept"
+    assert page.evaluate(KEYS) == [accept, "A", "Q", "?", accept, "Ф"]
+
+
 def test_try_again_brings_a_new_sample_and_more_like_this_keeps_class_and_place(reviewed, browse):
     browsed: Browsed = browse(f"{reviewed.url}?view=class-scratch")
     page, dataset = browsed.page, of_dataset(reviewed)

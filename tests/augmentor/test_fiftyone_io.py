@@ -260,6 +260,18 @@ def test_a_port_in_use_is_passed_over():
         assert port < _free_port(port, "127.0.0.1") <= port + 49
 
 
+def test_where_no_port_can_be_had_the_reason_is_said():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 65535))
+        taken.listen()
+        with pytest.raises(DatabaseError, match="No port from 65535 to 65535 is free"):
+            _free_port(65535, "127.0.0.1")
+    with pytest.raises(DatabaseError, match=r"can't listen on 192\.0\.2\.1 \("):
+        _free_port(5151, "192.0.2.1")  # of nobody: RFC 5737
+    with pytest.raises(DatabaseError, match=r"can't listen on ::1 \("):
+        _free_port(5151, "::1")
+
+
 def test_a_database_that_ends_while_it_is_looked_at_is_started_anew(monkeypatch, tmp_path):
     running, looks = mongod._running, iter([psutil.Process()])  # found, and gone a moment later
     monkeypatch.setattr(mongod, "_running", lambda folder: next(looks, None) or running(folder))

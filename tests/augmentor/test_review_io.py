@@ -96,6 +96,23 @@ def test_a_relabelled_sample_changes_its_own_boxes_and_mask_and_can_go_back(fo, 
     assert np.array_equal(back.segmentation.mask, before)
 
 
+def test_whoever_gives_a_sample_another_class_wants_it(fo, data, records):
+    samples = [synthetic(data, k, "scratch") for k in range(3)]
+    register_mix("wanted", records, samples, CLASSES, {})
+    prepare_views("wanted", CLASSES)
+    refused = standing("syn-1", class_name="pit", verdict="rejected")
+    mirror("wanted", {"syn-0": standing("syn-0", class_name="pit"), "syn-1": refused})
+    dataset = fo.load_dataset("wanted")
+    held = {
+        title: dataset.load_saved_view(title).values("augment_id")
+        for title in ("accepted", "rejected by hand", "to review")
+    }
+    assert held == {"accepted": ["syn-0"], "rejected by hand": ["syn-1"], "to review": ["syn-2"]}
+    counts = overview("wanted").counts
+    assert (counts["pit"]["accepted"], counts["pit"]["rejected by hand"]) == (1, 1)
+    assert counts["scratch"]["to review"] == 1
+
+
 def test_views_of_a_persons_own_stay(fo, data, records):
     register_mix("own-views", records, [synthetic(data, 0)], CLASSES, {})
     dataset = fo.load_dataset("own-views")

@@ -69,6 +69,18 @@ def test_without_a_terminal_a_long_training_is_never_silent_for_long(monkeypatch
     assert lines == ["1", "6", "11"]
 
 
+def test_square_brackets_of_class_names_are_shown(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    console = Console(json=False)
+    console.table("Of [bold]", ("crack [deep]", "pit [/b]"), [("a [x]", 1)])
+    console.progress("Sampling pit [/b]", 1, 2, "note [deep]")
+    console.close()
+    said = capsys.readouterr()
+    for text in ("Of [bold]", "crack [deep]", "pit [/b]", "a [x]"):
+        assert text in said.out
+    assert "Sampling pit [/b]" in said.err and "note [deep]" in said.err
+
+
 def test_outside_a_project_the_error_says_how_to_make_one(tmp_path):
     code, output = run("build", "--project", str(tmp_path))
     assert code == EXIT_PROJECT

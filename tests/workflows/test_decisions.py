@@ -11,10 +11,13 @@ from helpers import augment, copy_project
 from augmentor.cli.errors import EXIT_DATA, EXIT_DATABASE
 from augmentor.decisions import LOG, read_decisions
 from augmentor.records_io import load_records
+from augmentor.workflows import build, deciding
 from augmentor.workflows.arms import resolve_arms, write_arms_export
-from augmentor.workflows.decisions import APP_TAG, take_over_tags
+from augmentor.workflows.decisions import APP_TAG, decide, take_over_tags
+from augmentor.workflows.more import _can_be_made
 from augmentor.workflows.project import open_project
 from augmentor.workflows.reporting import Silent
+from generator.sampling import read_pool
 
 BUILD = ("build", "--ratio", "0.5", "--generator", "copy-paste")
 
@@ -36,6 +39,14 @@ def tag_rejected(sample_id):
     sample = fo.load_dataset("decided-mixed").match({"augment_id": sample_id}).first()
     sample.tags.append("rejected")
     sample.save()
+
+
+def sample_of(sample_id):
+    import fiftyone as fo
+
+    dataset = fo.load_dataset("decided-mixed")
+    dataset.reload()
+    return dataset.match({"augment_id": sample_id}).first()
 
 
 def run(*arguments):
@@ -166,15 +177,80 @@ def test_a_relabelled_sample_is_exported_under_its_new_class(fresh):
     assert "1 relabelled" in run(*BUILD, *here)
     after = mixed(fresh)
     assert Counter(m["class"] for m in after.values())["pit"] == 4
+    assert after[moved]["class"] == "stain", "whoever gives it another class wants it"
     assert pool(fresh)[moved]["class_name"] == "pit"
-    run("decisions", "add", "accept", moved, *here)
-    run(*BUILD, *here)
-    assert mixed(fresh)[moved]["class"] == "stain"
     run("export", "--format", "folders", *here)
     assert len(list((fresh / "exports" / "folders").rglob(f"stain/*{moved}*"))) == 1
     code, output = augment("decisions", "add", "relabel", moved, "--class", "dent", *here)
     assert code == EXIT_DATA
     assert "'dent', which is no class of this project" in output
+
+
+def test_a_relabelling_that_was_built_can_be_undone_in_the_app(fresh):
+    here = ("--project", fresh)
+    moved = next(i for i, m in mixed(fresh).items() if m["class"] == "pit")
+    run("decisions", "add", "relabel", moved, "--class", "stain", *here)
+    run(*BUILD, *here)
+    sample = sample_of(moved)
+    assert (sample.defect.label, sample.review.made_as) == ("stain", "pit")
+    deciding.decide("decided-mixed", [sample.id], "undo")
+    sample = sample_of(moved)
+    assert (sample.defect.label, sample.review) == ("pit", None)
+
+
+def test_what_people_decide_while_a_build_runs_stays(fresh, monkeypatch):
+    here = ("--project", fresh)
+    run(*BUILD, *here)
+    by_command, by_tag, before, *_ = sorted(mixed(fresh))
+    write = build._write
+
+    def meanwhile(project, *rest):
+        decide(project, "reject", [by_command])
+        tag_rejected(by_tag)
+        return write(project, *rest)
+
+    run("decisions", "add", "reject", before, *here)
+    with monkeypatch.context() as patched:
+        patched.setattr(build, "_write", meanwhile)
+        run(*BUILD, *here)
+    three = {by_command, by_tag, before}
+    for sample_id in three:
+        assert "rejected" in sample_of(sample_id).tags
+        assert sample_of(sample_id).review.verdict == "rejected"
+    assert {d.sample_id for d in read_decisions(fresh)} == three
+    run(*BUILD, *here)
+    assert not three & set(mixed(fresh))
+
+
+def test_an_image_that_was_lost_is_made_again(fresh):
+    here = ("--project", fresh)
+    before = mixed(fresh)
+    lost = sorted(before)[0]
+    image = fresh / "pool" / "copy-paste" / "images" / f"{lost}.png"
+    pixels = image.read_bytes()
+    image.unlink()
+    output = " ".join(run(*BUILD, *here).split())
+    assert "The image or mask of 1 sample in" in output
+    assert image.read_bytes() == pixels
+    assert set(mixed(fresh)) == set(before)
+
+
+def test_more_is_made_only_of_what_it_would_be_like(fresh):
+    project = open_project(fresh)
+    scratch, pit = (
+        next(i for i, m in mixed(fresh).items() if m["class"] == name)
+        for name in ("scratch", "pit")
+    )
+    decide(project, "relabel", [scratch], class_name="crack")
+    records = {r.id: r for r in read_pool(project.pool("copy-paste")) if r.id in (scratch, pit)}
+    records["whole"] = records[pit].model_copy(update={"id": "whole", "generator": "classical"})
+    fit, faults = _can_be_made(project, records)
+    assert set(fit) == {pit}
+    assert set(faults) == {
+        "Sample whole is a copy of a whole real image: no defect in it was made.",
+        f"Sample {scratch} was made as scratch, and so would more of it be; for more crack choose "
+        "a sample that was made as that.",
+    }
 
 
 def test_the_apps_own_tag_is_taken_over_into_the_log(fresh):

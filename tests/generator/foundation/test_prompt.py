@@ -55,6 +55,12 @@ def plain_tokens(folder, prompts: list[str]) -> torch.Tensor:
         ("07", "07"),
         ("n01440764", "tench"),
         ("n99999999", "n"),
+        ("MTBlowhole", "blowhole"),
+        ("Ölfleck", "ölfleck"),
+        ("O\u0308lfleck", "ölfleck"),  # as macOS writes it
+        ("Kratzer_groß", "kratzer groß"),
+        ("rayéeProfonde", "rayée profonde"),
+        ("划痕_2", "划痕"),
     ],
 )
 def test_ids_in_words(class_id, words):
