@@ -11,6 +11,10 @@ PASSED_OVER = frozenset({"jobs", "device", "arms", "seeds", "weights_dir"})
 does: what trainings started from."""
 
 
+MEASURED_BY = {"localisation": ("localisation_px",), "classification": ("with_good",)}
+"""Settings by which a metric is of other pixels, or of other classes."""
+
+
 @dataclass(frozen=True)
 class Line:
     """An arm's primary metric in both reports; None where one hasn't got it.
@@ -38,6 +42,7 @@ class Compared:
             not, their numbers can't be set against each other.
         lines: every arm of either, task by task.
         settings: those that differ, with both values; versions and counts of seeds too.
+        otherwise: tasks whose metrics are of something else by a setting (`MEASURED_BY`).
         shots_differ: whether the arms that both have were trained on other numbers of real defects.
     """
 
@@ -45,10 +50,17 @@ class Compared:
     lines: tuple[Line, ...]
     settings: Mapping[str, tuple[Any, Any]]
     shots_differ: bool
+    otherwise: tuple[str, ...] = ()
 
     @property
     def sentence(self) -> str:
         """What must be known before the numbers are read."""
+        if self.same_test and self.otherwise:
+            return (
+                "Both were tested on the same images and labels, but measured otherwise in "
+                f"{' and '.join(self.otherwise)}, so compare the gains within each there and not "
+                "the values across them."
+            )
         if self.same_test:
             return "Both were tested on the same images and labels, so their numbers compare."
         return (
@@ -76,6 +88,14 @@ def compare_reports(a: Mapping[str, Any], b: Mapping[str, Any]) -> Compared:
         tuple(known),
         _differing(a, b),
         any(None not in line.shots and line.shots[0] != line.shots[1] for line in known),
+        tuple(
+            task
+            for task in dict.fromkeys(line.task for line in known if None not in line.values)
+            if any(
+                a["settings"].get(name) != b["settings"].get(name)
+                for name in MEASURED_BY.get(task, ())
+            )
+        ),
     )
 
 

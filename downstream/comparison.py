@@ -233,7 +233,9 @@ def _samples(
 ) -> Samples:
     """Metrics of one run on a split as it is (first row) and on every resample of its images."""
     rows = read_predictions(run, split)
-    items = export.items(split)
+    # a classifier without `good` was measured on no clean image
+    by_id = {item.id: item for item in export.items(split)}
+    items = [by_id[row["id"]] for row in rows]
     groups = [item.group or item.id for item in items]
     drawn = draw(groups, 1, config.bootstrap_samples, config.bootstrap_seed).images
     images = np.concatenate([np.ones((1, len(rows)), dtype=int), drawn])

@@ -7,13 +7,15 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from downstream.config import BASELINE, ExperimentConfig, Task
-from downstream.dataset import Export, read_export
+from downstream.dataset import Export, Item, read_export
 from downstream.detectors.outcome import OnStep
 from downstream.errors import RunError, SettingsError
 from downstream.files import write_json
@@ -168,10 +170,44 @@ def fit_to_export(config: ExperimentConfig, export: Export) -> tuple[ExperimentC
                 f"{export.folder} has one class alone, so there is nothing to tell apart; set "
                 "tasks to detection, or with_good to true where there are images without a defect."
             )
+    sides = {split: export.items(split) for split in config.splits}
+    if "localisation" in tasks:
+        full = [side for side, items in sides.items() if not _shows_sound_pixels(items)]
+        if full:
+            tasks.remove("localisation")
+            notes.append(
+                f"Defects fill every photograph of {full[0]}, so that no place can be right or "
+                "wrong there: localisation was not evaluated."
+            )
+    if "classification" in tasks:
+        told = set(export.told_apart(config.with_good))
+        alone = [s for s, items in sides.items() if len(told & {i.class_name for i in items}) < 2]
+        if alone:
+            tasks.remove("classification")
+            notes.append(
+                f"The photographs of {alone[0]} show one class alone, so classification was not "
+                "evaluated."
+            )
+    if not tasks:
+        raise SettingsError(f"Nothing is left to evaluate: {' '.join(notes)}")
     if BASELINE not in arms:
         notes.append(f"There is no arm {BASELINE!r}, so there is nothing to compare with.")
     ordered = tuple(sorted(arms, key=lambda arm: arm != BASELINE))
     return config.model_copy(update={"arms": ordered, "tasks": tuple(tasks)}), notes
+
+
+def _shows_sound_pixels(items: Sequence[Item]) -> bool:
+    """Whether any pixel is sound; of a mask that can't be read the training says so."""
+    for item in items:
+        if item.mask is None:
+            return True
+        try:
+            with Image.open(item.mask) as mask:
+                if mask.convert("L").getextrema()[0] == 0:
+                    return True
+        except OSError:
+            return True
+    return False
 
 
 class _Progress:

@@ -5,18 +5,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from downstream.files import write_text
 from downstream.names import TITLES
-from downstream.plots import to_svg
+from downstream.plots import names_as_they_are, to_svg, with_caption
 from downstream.templating import page_environment
 
 ADOPTED, TRIED = "#0072B2", "#777777"
 """Okabe and Ito (2008); besides, what was adopted is filled and what was only tried is hollow."""
 
 
+@names_as_they_are()
 def render_loop(view: Mapping[str, Any], path: Path) -> None:
     """Write the page, whole or not at all.
 
@@ -33,7 +33,9 @@ def render_loop(view: Mapping[str, Any], path: Path) -> None:
         report=report,
         title=TITLES[state["metric"]],
         offers={o["arm"]: o for one in state["rounds"] for o in one["offers"]},
-        figure=Markup(progress_plot(state)) if any(r["trials"] for r in state["rounds"]) else "",
+        figure=with_caption(progress_plot(state), "Gain of every trial on val, round by round")
+        if any(r["trials"] for r in state["rounds"])
+        else "",
     )
     write_text(path, page)
 

@@ -82,6 +82,7 @@ def export_onnx(
     threads: int = 1,
     repeats: int = 50,
     tell: Callable[[str], None] = lambda text: None,
+    arm: str | None = None,
 ) -> Exported:
     """Export the network of the run in `folder` to `out`, if it gives there what torch gives.
 
@@ -93,6 +94,7 @@ def export_onnx(
         threads: of torch and of onnxruntime while the time is taken.
         repeats: how often each is timed.
         tell: is told what is being done.
+        arm: that the file is named after, where several of the same images share the run.
 
     Raises:
         OnnxError: the run is unfinished or can't be exported, `out` is somebody else's file, there
@@ -104,6 +106,7 @@ def export_onnx(
     refuse_foreign(out)
     network = load_network(folder)
     result = read_json(folder / "result.json")
+    result |= {"arm": arm or result.get("arm")}
     tell(f"Exporting {network.source} for {network.task}")
     model = to_onnx(network, describe(network, result))
     with tempfile.TemporaryDirectory() as scratch:

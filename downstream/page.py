@@ -9,7 +9,14 @@ from markupsafe import Markup
 from downstream.files import write_text
 from downstream.names import METRICS, PER_CLASS_TITLES, TITLES
 from downstream.pictures import example_picture, file_as_data
-from downstream.plots import arms_plot, confusion_plot, forest_plot, loss_plot
+from downstream.plots import (
+    arms_plot,
+    confusion_plot,
+    forest_plot,
+    loss_plot,
+    names_as_they_are,
+    with_caption,
+)
 from downstream.plots_gain import gain_figures
 from downstream.templating import page_environment
 
@@ -23,6 +30,7 @@ GROUPS = (
 )
 
 
+@names_as_they_are()
 def render_html(report: Mapping[str, Any], path: Path) -> None:
     """Write `report` (see report.py) as a self-contained page, whole or not at all.
 
@@ -56,7 +64,7 @@ def _figures(report: Mapping[str, Any], task: str) -> list[tuple[str, Markup]]:
     if task == "classification":
         figures.append(("Confusion, rows are the truth", confusion_plot(report, task)))
     figures.append(("Training", loss_plot(report, task)))
-    return [(caption, Markup(svg)) for caption, svg in figures]
+    return [(caption, with_caption(svg, caption)) for caption, svg in figures]
 
 
 def _examples(report: Mapping[str, Any], task: str, out: Path) -> dict[str, Any] | None:

@@ -120,6 +120,8 @@ def _labelled(
     x1, y1, x2, y2 = box
     if x2 < 0 or y2 < 0 or x1 > size[0] or y1 > size[1]:
         return
+    if x2 < x1 or y2 < y1:  # an untrained head may say so
+        return
     draw.rectangle(box, outline=FOUND, width=2)
     font = ImageFont.load_default(11)
     left, top = max(0.0, min(x1, size[0] - draw.textlength(text, font))), max(0.0, y1 - 14)

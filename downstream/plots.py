@@ -3,11 +3,13 @@ that the colour-blind can tell apart (Okabe and Ito 2008)."""
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import matplotlib
 import numpy as np
+from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -16,6 +18,19 @@ from downstream.names import PER_CLASS_TITLES
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 MARKERS = ("s", "o", "^", "D", "v", "P", "X")
 WIDTH_IN = 7.6
+
+
+@contextmanager
+def names_as_they_are() -> Iterator[None]:
+    """Within it, and in a function that it decorates, matplotlib takes nothing in a name for a
+    formula, as it does else with what stands between dollars."""
+    with matplotlib.rc_context({"text.parse_math": False}):
+        yield
+
+
+def with_caption(svg: str, caption: str) -> Markup:
+    """A figure for a page, with a name for those who can't see it."""
+    return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{escape(caption)}"', 1))
 
 
 def style(index: int) -> tuple[str, str]:
@@ -127,6 +142,8 @@ def to_svg(figure: Figure, name: str) -> str:
     text = stream.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    # several figures stand in one page
+    text = re.sub(r'(\bid="|="#|url\(#)', rf"\g<1>{name}-", text)
     return re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", text)
 
 

@@ -6,12 +6,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from markupsafe import Markup
-
 from downstream.files import write_text
 from downstream.names import METRICS, PER_CLASS_TITLES, TITLES
 from downstream.page import MARKS
-from downstream.plots import new_figure, style, to_svg
+from downstream.plots import names_as_they_are, new_figure, style, to_svg, with_caption
 from downstream.repeated_report import beside_sentences
 from downstream.table import markdown, number
 from downstream.templating import page_environment
@@ -45,6 +43,7 @@ def format_splits(report: Mapping[str, Any]) -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
+@names_as_they_are()
 def render_splits(report: Mapping[str, Any], path: Path) -> None:
     """Write the page, whole or not at all."""
     environment = page_environment()
@@ -53,7 +52,10 @@ def render_splits(report: Mapping[str, Any], path: Path) -> None:
     page = environment.get_template("splits.html.j2").render(
         report=report,
         beside={task: beside_sentences(report, task) for task in report["tasks"]},
-        figures={task: Markup(gaps_plot(report, task)) for task in report["differences"]},
+        figures={
+            task: with_caption(gaps_plot(report, task), f"{task}: differences, split by split")
+            for task in report["differences"]
+        },
         metrics=METRICS,
         titles=TITLES,
         kinds=PER_CLASS_TITLES,

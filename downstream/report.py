@@ -160,7 +160,8 @@ def build_report(
         "machine": {"system": platform.platform(), "cpus": os.cpu_count()},
         "seconds": {
             "total": round(seconds, 1),
-            "runs": round(sum(results[run.key]["seconds"] for run in done), 1),
+            # arms of the same images share a training
+            "runs": round(sum(results[key]["seconds"] for key in {run.key for run in done}), 1),
         },
         "costs": costs(runs, results),
         "extras": {"sheets": [], "removed": [], "steps": [], **(extras or {})},
@@ -302,6 +303,13 @@ def _notes(
             "an image's score is the maximum of its map averaged over 21 x 21 px."
             + _last_word(config, "localisation")
         )
+    for task in config.tasks:
+        own_seeds = Counter(run.arm for run in done if run.task == task)
+        if short := [f"{arm} {n}" for arm, n in own_seeds.items() if n < seeds]:
+            notes.append(
+                f"{task.capitalize()}: of {seeds} seeds fewer finished of {', '.join(short)}. "
+                "Values are means of those that did, differences of those that both arms have."
+            )
     test = export.counts(export.items("test"))
     counted = test["by_class"] if export.task == "classify" else test["instances"]
     assert isinstance(counted, dict)

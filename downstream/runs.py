@@ -285,7 +285,7 @@ def _hashes(items: list[Item], task: str) -> list[list[str]]:
     Sorted by path and not by hash: the order is an input too, since seeds draw by position.
     """
     if task == "classification":
-        return [[item.sha256, item.class_name] for item in items]
+        return [[item.sha256, item.class_name] for item in items if item.has_one_label]
     if task == "localisation":
         return [[item.sha256, item.class_name, item.mask_sha256] for item in items]
     return [[item.sha256, item.label_sha256, sha256_of(item.boxes)] for item in items]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from downstream.config import BASELINE
 from downstream.names import FULL, TITLES, is_synthetic
 from downstream.statistics import LEAST_SEEDS
 
@@ -32,11 +33,7 @@ def verdict_sentence(report: Mapping[str, Any]) -> str:
         by_verdict: dict[str, list[str]] = {
             name: [] for name in ("helps", "hurts", "no evidence", "no verdict")
         }
-        told = {
-            arm: gaps[arm][metric]
-            for arm in report["arms"]
-            if metric in gaps.get(arm, {}) and is_synthetic(arm)
-        }
+        told = {arm: gaps[arm][metric] for arm in _told_of(report, gaps, metric)}
         for arm, gap in told.items():
             by_verdict[gap["verdict"]].append(f"{arm} {signed(gap)}")
         beside = any(g["low"] is not None and not g["low"] <= 0 <= g["high"] for g in told.values())
@@ -45,7 +42,10 @@ def verdict_sentence(report: Mapping[str, Any]) -> str:
             if beside
             else "every interval holds zero"
         )
-        sentences += _task_sentences(task, TITLES[metric], report["baseline"], by_verdict, why)
+        again = "type the same command again" if report["failed"] else ""
+        sentences += _task_sentences(
+            task, TITLES[metric], report["baseline"], by_verdict, why, again
+        )
         worse = [
             f"{label} ({arm})"
             for arm, each in gaps.items()
@@ -59,7 +59,7 @@ def verdict_sentence(report: Mapping[str, Any]) -> str:
         lower = _lower(gaps, metric)
         if lower:
             sentences.append(f"Lower, though within chance: {', '.join(lower)}.")
-    return " ".join(sentences) or "There is nothing to compare."
+    return " ".join(sentences) or _nothing(report)
 
 
 def headline(report: Mapping[str, Any]) -> str:
@@ -74,15 +74,44 @@ def headline(report: Mapping[str, Any]) -> str:
             parts.append(f"{task} was not learned by any arm")
             continue
         told: dict[str, list[str]] = {}
-        for arm in report["arms"]:
-            if metric in gaps.get(arm, {}) and is_synthetic(arm):
-                told.setdefault(gaps[arm][metric]["verdict"], []).append(arm)
+        for arm in _told_of(report, gaps, metric):
+            told.setdefault(gaps[arm][metric]["verdict"], []).append(arm)
         parts += in_short(task, told, f"{LEAST_SEEDS} seeds")
         worse += got_worse(task, gaps)
     if worse:
         parts.append(f"worse than before: {', '.join(worse)}")
-    text = "; ".join(parts) or "there is nothing to compare"
+    if not parts:
+        parts.append(_nothing(report).rstrip("."))
+    parts += _not_measured(report)
+    text = "; ".join(parts)
     return f"{text[0].upper()}{text[1:]}."
+
+
+def _told_of(report: Mapping[str, Any], gaps: Mapping[str, Any], metric: str) -> list[str]:
+    """The arms that a verdict is about: those with synthetic images, and where there is none, all
+    others that were compared."""
+    compared = [arm for arm in report["arms"] if metric in gaps.get(arm, {})]
+    return [arm for arm in compared if is_synthetic(arm)] or compared
+
+
+def _nothing(report: Mapping[str, Any]) -> str:
+    """Why nothing was compared."""
+    if BASELINE not in report["arms"]:
+        return f"There is no arm {BASELINE} to compare with."
+    return "There is nothing to compare."
+
+
+def _not_measured(report: Mapping[str, Any]) -> list[str]:
+    """The arms that a headline would else be silent about, since all their runs failed."""
+    lacking = {
+        task: [arm for arm in report["arms"] if arm not in report["results"].get(task, {})]
+        for task in report["tasks"]
+    }
+    return [
+        f"{' and '.join(arms)} failed and was not measured in {task}"
+        for task, arms in lacking.items()
+        if arms
+    ]
 
 
 def in_short(task: str, told: Mapping[str, Sequence[str]], least: str) -> list[str]:
@@ -138,7 +167,12 @@ def _lower(gaps: Mapping[str, Any], metric: str) -> list[str]:
 
 
 def _task_sentences(
-    task: str, title: str, baseline: str, by_verdict: Mapping[str, Sequence[str]], why: str
+    task: str,
+    title: str,
+    baseline: str,
+    by_verdict: Mapping[str, Sequence[str]],
+    why: str,
+    again: str = "",
 ) -> list[str]:
     sentences = []
     for name, verb in (("helps", "is helped by"), ("hurts", "is hurt by")):
@@ -149,7 +183,7 @@ def _task_sentences(
     if few:
         sentences.append(
             f"No verdict on {task} below {LEAST_SEEDS} seeds: {few} ({title} against {baseline}); "
-            f"take more with --seeds {LEAST_SEEDS}."
+            f"{again or f'take more with --seeds {LEAST_SEEDS}'}."
         )
     open_ones = "; ".join(by_verdict["no evidence"])
     if open_ones and sentences:

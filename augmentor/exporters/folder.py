@@ -111,7 +111,8 @@ def link_image(source: Path, target: Path) -> None:
             shutil.copyfile(source, target)
             return
         try:
-            os.link(source, target)
+            # of a link, what it leads to: readers would be led out of the folder
+            os.link(source.resolve(), target)
         except OSError as fault:
             if fault.errno in (errno.ENOENT, errno.ENOSPC, errno.EDQUOT):
                 raise

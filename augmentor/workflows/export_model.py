@@ -34,7 +34,7 @@ def export_model(project: Project, run: str, out: Path | None, reporter: Reporte
     from downstream.onnx import export_onnx  # torch and onnx take seconds
     from downstream.onnx_check import measured_images
 
-    folder, name = find_run(project, run)
+    folder, name, arm = find_run(project, run)
     beside = folder.parent.parent / "export"
     export = beside if beside.is_dir() else project.evaluation / "export"
     exported = export_onnx(
@@ -43,6 +43,7 @@ def export_model(project: Project, run: str, out: Path | None, reporter: Reporte
         measured_images(folder, export, IMAGES),
         threads=int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1),
         tell=reporter.say,
+        arm=arm,
     )
     if exported.recorded.fault:
         reporter.warn(
@@ -52,15 +53,16 @@ def export_model(project: Project, run: str, out: Path | None, reporter: Reporte
     return exported
 
 
-def find_run(project: Project, run: str) -> tuple[Path, str]:
-    """The folder that `run` names, and a name for its file.
+def find_run(project: Project, run: str) -> tuple[Path, str, str | None]:
+    """The folder that `run` names, a name for its file, and the arm that was asked for: arms of the
+    same images share a run.
 
     Raises:
         ProjectError: there is no such run; the sentence says which there are.
     """
     for folder in (Path(run), project.folder / run, project.evaluation / "runs" / run):
         if (folder / "config.json").is_file():
-            return folder.resolve(), folder.resolve().name
+            return folder.resolve(), folder.resolve().name, None
     report = project.evaluation / "report.json"
     if not report.is_file():
         raise ProjectError(f"There is no run {run!r}; train and measure first: augment evaluate")
@@ -72,7 +74,7 @@ def find_run(project: Project, run: str) -> tuple[Path, str]:
     for line in own:
         if line["seed"] == number and (seed.isdigit() or not seed):
             safe = "".join(c if c.isalnum() or c in "-.@+" else "-" for c in arm)
-            return project.evaluation / line["folder"], f"{task}-{safe}-seed{number}"
+            return project.evaluation / line["folder"], f"{task}-{safe}-seed{number}", arm
     if own:
         known = [f"{task}/{arm}/{line['seed']}" for line in own]
     else:

@@ -257,8 +257,8 @@ class Worker(threading.Thread):
         fiftyone_io.rank(self._dataset)
         if faults and not made:
             raise DecisionError(" ".join(faults))
-        for fault in faults:
-            self.warn(fault)
+        for said in faults:
+            self.warn(said)
         return made
 
     def _more(

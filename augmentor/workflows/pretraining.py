@@ -5,7 +5,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any, get_args
 
-from augmentor.errors import ProjectError
+from augmentor.errors import ProjectError, UsageError
 from augmentor.exporters import write_training_export
 from augmentor.importers import import_source
 from augmentor.records_io import PROJECT_FILE
@@ -17,7 +17,8 @@ from downstream.config import PRIMARY, STARTS, ExperimentConfig, Task
 from downstream.dataset import read_export
 from downstream.files import read_json, write_json
 from downstream.names import TITLES
-from downstream.runs import execute, plan_runs, read_result
+from downstream.runs import beginning, execute, plan_runs, read_result
+from generator.config import parse
 
 ABOUT = "pretrained-{task}.json"
 """In the folder: what was asked for last, and what came of it."""
@@ -85,6 +86,7 @@ def pretrain(
         steps: optimiser steps; those of `STEPS` where None.
 
     Raises:
+        UsageError: there is no such network for the task.
         SourceError: the folder holds something else, or what another version drew.
         WeightsError: there is no such network.
         RunError: the training failed.
@@ -97,9 +99,30 @@ def pretrain(
     known, made_before = read_json(folder / ABOUT.format(task=task)), pretrained_run(folder, task)
     if made_before and known.get("asked") == asked:
         return Pretrained(**known["made"], run=made_before)
+    # before hours of drawing
+    beginning(_settings(task, asked), task)
     # pictures and export are one for all tasks
     with working_on(folder, "weights pretrain"):
         return _pretrain(folder, reporter, task, setting, asked, per_class)
+
+
+def _settings(task: Task, asked: dict[str, Any]) -> ExperimentConfig:
+    """Those of the training.
+
+    Raises:
+        UsageError: there is no such network for the task.
+    """
+    setting, steps = STARTS[task][0], f"{task}_steps"
+    settings = {
+        "tasks": (task,),
+        "arms": (ARM,),
+        "seeds": (0,),
+        "measure": "val",
+        "detection_mosaic": 1.0,
+        f"{task}_px": PX[task],
+        **{name: asked[name] for name in (setting, steps)},
+    }
+    return parse(settings, ExperimentConfig, "augment weights pretrain", UsageError)
 
 
 def _pretrain(
@@ -129,15 +152,7 @@ def _pretrain(
         records=drawn.records,
         arms={ARM: learnt},
     )
-    config = ExperimentConfig(
-        tasks=(task,),
-        arms=(ARM,),
-        seeds=(0,),
-        measure="val",
-        detection_mosaic=1.0,
-        **{setting: asked[setting], f"{task}_steps": asked[f"{task}_steps"]},
-        **{f"{task}_px": PX[task]},
-    )
+    config = _settings(task, asked)
     whole = read_export(export, config.measure)
     (run,) = plan_runs(whole, folder, config)
     result = read_result(run) or execute(

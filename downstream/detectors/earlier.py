@@ -14,15 +14,26 @@ from downstream.detectors.networks import KINDS
 from downstream.errors import WeightsError, one_line
 from downstream.files import read_json
 
+FILES = (".pt", ".yaml", ".yml")
+"""Of weights or an architecture that a setting may name instead of a folder."""
+
 
 def earlier_run(name: str) -> Path | None:
     """The folder of the earlier training that a setting names; None where it names no folder.
 
     A folder that only happens to be called like a model is none of ours.
+
+    Raises:
+        WeightsError: it names one that is not there.
     """
-    path = Path(name)
+    path = Path(name).expanduser()
     if path.is_dir() and ((path / MODEL).is_file() or path.name != name):
         return path.resolve()
+    if path.name != name and path.suffix not in FILES and not path.is_file():
+        raise WeightsError(
+            f"{path} is not there, from which a training should start; bring it back, or name "
+            "another: augment weights use FOLDER"
+        )
     return None
 
 

@@ -25,6 +25,7 @@ from augmentor.exporters import (
     shows_one_class,
     write_training_export,
 )
+from augmentor.exporters.folder import link_image
 from augmentor.exporters.polygons import mask_to_polygon
 from generator.records import GOOD, DefectExample, Instance, SyntheticDefect
 
@@ -679,3 +680,13 @@ def test_every_format_tells_where_its_images_came_from(made, tmp_path, name):
 def test_an_unknown_format_is_answered_with_those_that_exist(made, tmp_path):
     with pytest.raises(ExportError, match="'tfrecord'; choose one of yolo, yolo-seg, coco, voc"):
         exported(tmp_path, made, "tfrecord")
+
+
+def test_photographs_that_are_links_are_linked_themselves(tmp_path):
+    """As DVC and git-annex keep them: who reads the export is not led out of it."""
+    (tmp_path / "store").mkdir()
+    Image.new("L", (8, 8), 7).save(tmp_path / "store" / "a1b2.png")
+    (tmp_path / "photo.png").symlink_to("store/a1b2.png")
+    link_image(tmp_path / "photo.png", tmp_path / "export.png")
+    assert not (tmp_path / "export.png").is_symlink()
+    assert (tmp_path / "export.png").samefile(tmp_path / "store" / "a1b2.png")

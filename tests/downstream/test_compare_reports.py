@@ -46,6 +46,20 @@ def test_arms_gains_and_shots_stand_side_by_side() -> None:
     assert found.shots_differ and found.same_test and found.settings == {}
 
 
+def test_what_was_measured_otherwise_is_not_called_comparable() -> None:
+    def of(task: str, **settings: Any) -> dict[str, Any]:
+        made = report({"real": 0.2, "mixed": 0.3}, **settings)
+        for key in ("results", "differences"):
+            made[key] = {task: made[key]["detection"]}
+        return made | {"tasks": [task], "primary": {task: "map50"}}
+
+    same = compare_reports(of("detection", with_good=True), of("detection", with_good=False))
+    assert same.sentence.endswith("so their numbers compare.")
+    for task, name in (("classification", "with_good"), ("localisation", "localisation_px")):
+        found = compare_reports(of(task, **{name: 0}), of(task, **{name: 1}))
+        assert f"measured otherwise in {task}, so compare the gains" in found.sentence
+
+
 def test_what_trainings_started_from_is_compared_and_not_where_it_was_looked_for() -> None:
     runs = [
         {"task": "detection", "weights": name} for name in ("yolo11n.yaml, random weights", None)

@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
+from PIL import Image
 from small_export import write_export
 
 from downstream import experiment
@@ -290,7 +291,7 @@ def test_settings_that_do_not_fit(make_export: Callable[..., Path], tmp_path: Pa
     report = read_report(run_experiment(folder, tmp_path, config))
     assert report["tasks"] == ["classification"] and report["baseline"] is None
     assert "detection was not evaluated" in report["notes"][0]
-    assert report["verdict"] == "There is nothing to compare."
+    assert report["verdict"] == "There is no arm real to compare with."
 
 
 def test_one_class_alone_is_not_classified(make_export: Callable[..., Path]) -> None:
@@ -304,6 +305,62 @@ def test_one_class_alone_is_not_classified(make_export: Callable[..., Path]) -> 
         experiment.fit_to_export(config.model_copy(update={"tasks": ("classification",)}), only)
     fitted, notes = experiment.fit_to_export(config.model_copy(update={"with_good": True}), only)
     assert "classification" in fitted.tasks and not notes
+
+
+def test_clean_images_that_a_classifier_is_not_asked_about_are_no_part_of_its_report(
+    blobs: Path, tmp_path: Path
+) -> None:
+    config = ExperimentConfig(**{**CLASSIFY, "seeds": 1, "with_good": False})
+    report = read_report(run_experiment(blobs, tmp_path, config))
+    assert report["results"]["classification"]["real"]["labels"] == ["dot", "bar"]
+    matrix = report["results"]["classification"]["real"]["confusion_matrix"]
+    assert sum(map(sum, matrix)) == 6, "of nine test images three are clean"
+
+
+def test_what_no_held_out_photograph_can_tell_is_not_evaluated(
+    make_export: Callable[..., Path],
+) -> None:
+    """Refused before hours of training, not by the metrics after them."""
+    tasks = ("detection", "classification", "localisation")
+    config = ExperimentConfig(**{**SETTINGS, "tasks": tasks})
+    masked = make_export(task="segment")
+    assert experiment.fit_to_export(config, read_export(masked))[0].tasks == tasks
+
+    def of_test(keep: Callable[[Any], bool]) -> Any:
+        whole = read_export(masked)
+        items = tuple(i for i in whole.all_items if i.split != "test" or keep(i))
+        return whole.model_copy(update={"all_items": items})
+
+    fitted, notes = experiment.fit_to_export(config, of_test(lambda i: i.class_name == "dot"))
+    assert fitted.tasks == ("detection", "localisation")
+    assert "The photographs of test show one class alone" in notes[0]
+    full = of_test(lambda i: i.mask is not None)
+    for item in full.items("test"):
+        Image.new("L", (item.width, item.height), 255).save(item.mask)
+    fitted, notes = experiment.fit_to_export(config, full)
+    assert fitted.tasks == ("detection", "classification")
+    assert "Defects fill every photograph of test" in notes[0]
+    only = config.model_copy(update={"tasks": ("localisation",)})
+    with pytest.raises(SettingsError, match="Nothing is left to evaluate: Defects fill"):
+        experiment.fit_to_export(only, full)
+
+
+def test_images_that_a_classifier_is_not_given_are_no_part_of_its_key(
+    make_export: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = make_export()
+    config = ExperimentConfig(**{**CLASSIFY, "seeds": 1, "arms": ["mixed"]})
+    whole = read_export(folder)
+    (before,) = plan_runs(whole, tmp_path, config)
+    first = next(i for i in whole.all_items if i.kind == "synthetic")
+    both = first.model_copy(update={"boxes": ((0, 0, 0, 5, 5), (1, 5, 5, 9, 9))})
+    items = tuple(both if i.id == first.id else i for i in whole.all_items)
+    without = tuple(i for i in whole.all_items if i.id != first.id)
+    (beside,), (left_out,) = (
+        plan_runs(whole.model_copy(update={"all_items": each}), tmp_path, config)
+        for each in (items, without)
+    )
+    assert beside.key == left_out.key != before.key
 
 
 def test_every_run_has_the_same_threads_whatever_ran_before(monkeypatch) -> None:

@@ -1,13 +1,16 @@
 """The page as a browser sees it: without a network, whole, on paper too."""
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image, ImageDraw
 from planted_runs import planted_report
 
 from downstream.dataset import read_export
+from downstream.pictures import _labelled
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +42,34 @@ def test_nothing_is_asked_for_but_the_file(seen: tuple[Any, list[str]], page: Pa
     assert [url for url in asked if not url.startswith("data:")] == [page.as_uri()]
     assert tab.locator(".headline").inner_text().endswith(".")
     assert tab.locator("svg").count() >= 8
+
+
+def test_figures_have_names_and_no_two_elements_one_id(page: Path) -> None:
+    text = page.read_text()
+    figures = re.findall("<svg[^>]*>", text)
+    assert len(figures) >= 8
+    assert all('role="img" aria-label="' in figure for figure in figures)
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert len(ids) == len(set(ids)) > 100
+    used = set(re.findall(r'="#([^"]+)"|url\(#([^)]+)\)', text))
+    assert {one or other for one, other in used} <= set(ids)
+    assert '<th scope="row">mixed' in text
+
+
+def test_names_with_dollars_are_names_and_no_formulas(
+    any_export: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = any_export(tmp_path / "export")
+    for path in (folder / "export.json", folder / "manifest.jsonl"):
+        path.write_text(path.read_text().replace('"dot"', '"$a_$"'))
+    planted_report(read_export(folder), tmp_path / "out", {"real": 0.3, "mixed": 0.9})
+    assert ">$a_$</text>" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_boxes_that_end_before_they_begin_are_not_drawn() -> None:
+    view = Image.new("RGB", (60, 60))
+    _labelled(ImageDraw.Draw(view), (40.0, 40.0, 20.0, 20.0), "dot 0.50", view.size)
+    assert view.getbbox() is None
 
 
 def test_everything_fits_and_every_picture_is_there(

@@ -167,3 +167,31 @@ def test_page_of_failed_runs(report: dict[str, Any], tmp_path: Path) -> None:
     page = (tmp_path / "report.html").read_text()
     assert "No run finished." in page and "no memory" in page and page.count("<svg") == 4
     assert "**detection**: no run finished." in format_table(broken)
+
+
+def test_without_synthetic_arms_the_others_are_told(report: dict[str, Any]) -> None:
+    made = copy.deepcopy(report)
+    gaps = made["differences"]
+    for task in gaps:
+        gaps[task] = {"full": gaps[task].pop("mixed")}
+        made["results"][task]["full"] = made["results"][task].pop("mixed")
+        made["results"][task].pop("copy-paste", None)
+    made["arms"] = ["real", "full"]
+    assert headline(made).startswith("Detection is helped by full")
+    assert "Detection is helped by full +0.050" in verdict_sentence(made)
+
+
+def test_without_real_it_is_said_what_is_missing(report: dict[str, Any]) -> None:
+    made = copy.deepcopy(report) | {"differences": {}, "arms": ["copy-paste", "mixed"]}
+    assert headline(made) == verdict_sentence(made) == "There is no arm real to compare with."
+
+
+def test_an_arm_that_failed_is_named_on_top(report: dict[str, Any]) -> None:
+    made = copy.deepcopy(report)
+    del made["results"]["classification"]["mixed"]
+    assert headline(made).endswith("; mixed failed and was not measured in classification.")
+    made["failed"] = ["classification mixed seed 0 failed"]
+    few = {"macro_f1": gap(0.02, 0.05, "no verdict"), "per_class": {}}
+    made["differences"]["classification"] = {"copy-paste": few}
+    said = verdict_sentence(made)
+    assert "type the same command again." in said and "--seeds" not in said

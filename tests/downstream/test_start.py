@@ -51,6 +51,15 @@ def test_unknown_and_missing_detector(tmp_path: Path, monkeypatch: pytest.Monkey
     assert yolo.resolve_start("yolo11n", True, None) == yolo.Start("yolo11n.yaml")
 
 
+@pytest.mark.parametrize("task", list(STARTS))
+@pytest.mark.parametrize("name", ["/nowhere/drawn/runs/run-1", "~/nowhere/run-1", "runs/run-1"])
+def test_a_start_that_is_gone_is_said_before_anything_is_trained(
+    blobs: Path, tmp_path: Path, task: Task, name: str
+) -> None:
+    with pytest.raises(WeightsError, match=r"run-1 is not there.*augment weights use FOLDER"):
+        planned(blobs, tmp_path, tasks=(task,), **{STARTS[task][0]: name})
+
+
 def planned(export: Path, out: Path, **more: object) -> tuple[Export, ExperimentConfig, Run]:
     """The one run on the arm `real` of an export, of detection unless `more` says otherwise, in
     steps too few to learn in."""

@@ -5,8 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from helpers import augment
 
+from augmentor.cli.errors import EXIT_USAGE, EXIT_WEIGHTS
 from augmentor.workflows.alone import working_on
 from augmentor.workflows.project import open_project
 from downstream.config import ExperimentConfig
@@ -84,3 +86,21 @@ def test_a_detector_is_pretrained_once_and_can_be_gone_on_from(tmp_path: Path) -
 
     code, output = augment("weights", "pretrain", folder, "--per-class", "5")
     assert code == 4 and "already holds a sample dataset made with other settings" in output
+
+
+@pytest.mark.parametrize(
+    ("task", "named", "code", "why"),
+    [
+        ("classification", "resnet99", EXIT_USAGE, "resnet99"),
+        ("detection", "yolo99z", EXIT_WEIGHTS, "ultralytics knows no model 'yolo99z'"),
+        ("localisation", "nets/mine", EXIT_WEIGHTS, "nets/mine is not there"),
+    ],
+)
+def test_a_network_that_there_is_not_is_said_before_anything_is_drawn(
+    tmp_path: Path, task: str, named: str, code: int, why: str
+) -> None:
+    folder = tmp_path / "drawn"
+    option = {"classification": "--classifier"}.get(task, "--detector")
+    found, output = augment("weights", "pretrain", folder, "--task", task, option, named)
+    assert (found, why in " ".join(output.split())) == (code, True), output
+    assert not (folder / "photos").exists()
