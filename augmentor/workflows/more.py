@@ -7,7 +7,7 @@ from pathlib import Path
 from augmentor import fiftyone_io
 from augmentor.classical import NAME as CLASSICAL
 from augmentor.decisions import now
-from augmentor.errors import AugmentorError, BusyError, DatabaseError, DecisionError
+from augmentor.errors import AugmentorError, BusyError, DatabaseError
 from augmentor.items import PoolSample
 from augmentor.workflows import queue
 from augmentor.workflows.build import as_built, build_dataset, content_key, remarks, with_mix
@@ -178,8 +178,10 @@ class Worker(threading.Thread):
             if self._end.is_set():
                 return
             try:
-                made = self._do(one)
-                done = Finished(asked=one.id, made=tuple(made), time=now())
+                made, faults = self._do(one)
+                for fault in faults:
+                    self._reporter.warn(fault)
+                done = Finished(asked=one.id, made=tuple(made), error=" ".join(faults), time=now())
             except BusyError as busy:
                 if self._said != str(busy):  # said once, and tried again until the other has ended
                     self._said = str(busy)
@@ -231,8 +233,9 @@ class Worker(threading.Thread):
             raise _Ended
         self._tell(task, done, total)
 
-    def _do(self, one: Asked) -> list[str]:
-        """Do one line of the queue; returns the ids of the samples made."""
+    def _do(self, one: Asked) -> tuple[list[str], list[str]]:
+        """Do one line of the queue; returns the ids of the samples made, and a sentence on each
+        that could not be."""
         project = open_project(self._folder)
         if one.kind == "rebuild":
             self._tell("Rebuilding the mix", 0, 1)
@@ -241,7 +244,7 @@ class Worker(threading.Thread):
                 self.warn(line)
             # what came in anew has no place in the order of review yet
             fiftyone_io.prepare_views(self._dataset, project.config.classes)
-            return []
+            return [], []
         asked, _ = queue.read(self._folder)
         records, faults = _can_be_made(project, _records(project, one.sample_ids))
         made: list[str] = []
@@ -255,11 +258,7 @@ class Worker(threading.Thread):
             except (AugmentorError, GeneratorError) as fault:  # the others' are made all the same
                 faults.append(str(fault))
         fiftyone_io.rank(self._dataset)
-        if faults and not made:
-            raise DecisionError(" ".join(faults))
-        for said in faults:
-            self.warn(said)
-        return made
+        return made, faults
 
     def _more(
         self,

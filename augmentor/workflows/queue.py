@@ -40,7 +40,7 @@ class Asked(Record):
 
 
 class Finished(Record):
-    """What became of a thing asked: the samples that were made, or one sentence why not."""
+    """What became of a thing asked: the samples that were made, and why others were not."""
 
     asked: str
     made: tuple[str, ...] = ()

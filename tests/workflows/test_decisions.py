@@ -9,13 +9,14 @@ import yaml
 from helpers import augment, copy_project
 
 from augmentor.cli.errors import EXIT_DATA, EXIT_DATABASE
-from augmentor.decisions import LOG, read_decisions
+from augmentor.decisions import LOG, now, read_decisions
 from augmentor.records_io import load_records
-from augmentor.workflows import build, deciding
+from augmentor.workflows import build, deciding, queue
 from augmentor.workflows.arms import resolve_arms, write_arms_export
 from augmentor.workflows.decisions import APP_TAG, decide, take_over_tags
-from augmentor.workflows.more import _can_be_made
+from augmentor.workflows.more import Worker, _can_be_made
 from augmentor.workflows.project import open_project
+from augmentor.workflows.queue import Asked
 from augmentor.workflows.reporting import Silent
 from generator.sampling import read_pool
 
@@ -251,6 +252,12 @@ def test_more_is_made_only_of_what_it_would_be_like(fresh):
         f"Sample {scratch} was made as scratch, and so would more of it be; for more crack choose "
         "a sample that was made as that.",
     }
+    run(*BUILD, "--project", fresh)
+    more = Asked(id="1", kind="more", sample_ids=(pit, scratch), number=1, who="me", time=now())
+    queue.append(fresh, [more])
+    made, faults = Worker(fresh, "decided-mixed", Silent(), lambda: None)._do(more)
+    assert (len(made), len(faults)) == (1, 1), "the one that can be made is made all the same"
+    assert sample_of(made[0]).synthetic.origin == pit
 
 
 def test_the_apps_own_tag_is_taken_over_into_the_log(fresh):

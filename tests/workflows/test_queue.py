@@ -130,7 +130,7 @@ def test_what_was_asked_for_waits_for_the_command_that_is_at_work(tmp_path, monk
         if len(done) == 1 and "free" not in done:
             raise BusyError("`augment loop` is at work; when it has ended, type the same again.")
         done.append(one.id)
-        return []
+        return [], []
 
     monkeypatch.setattr(worker, "_do", do)
     worker._work_off()
