@@ -7,10 +7,12 @@ from torch import Tensor
 
 
 def to_canvas(window: np.ndarray, size_px: int) -> np.ndarray:
-    """A window as the network sees it: mirrored out to a square, then scaled.
+    """A window as the network sees it: mirrored out to a square, then scaled. Its mask goes the
+    same way: a defect is mirrored with its picture, and no copy of what is to be painted may stay
+    in sight beside the mask.
 
     Args:
-        window: (h, w) or (h, w, C) uint8.
+        window: (h, w) or (h, w, C), uint8 or float32.
 
     Returns:
         (size_px, size_px) or (size_px, size_px, C), same dtype.
@@ -39,19 +41,6 @@ def scale(pixels: np.ndarray, shape_hw: tuple[int, int]) -> np.ndarray:
         if out.shape[:2] != shape:
             out = cv2.resize(out, shape[::-1], interpolation=how)
     return out[..., None] if out.ndim < pixels.ndim else out
-
-
-def mask_canvas(mask: np.ndarray, size_px: int) -> np.ndarray:
-    """A mask as `to_canvas` would place it; what is mirrored in is not the defect, so 0 there.
-
-    Args:
-        mask: (h, w) uint8 or float32.
-    """
-    height, width = mask.shape
-    side = max(height, width)
-    square = np.zeros((side, side), mask.dtype)
-    square[:height, :width] = mask
-    return np.asarray(scale(square, (size_px, size_px)))
 
 
 def to_tensor(pixels: np.ndarray) -> Tensor:

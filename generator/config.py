@@ -177,7 +177,13 @@ class TrainSettings(StrictModel):
     )
     weight_decay: float = Field(0.01, ge=0, le=1)
     gradient_clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
-    ema_decay: float = Field(0.998, ge=0, lt=1, description="0 keeps the last weights as they are")
+    ema_decay: float = Field(
+        0.998,
+        ge=0,
+        lt=1,
+        description="0 keeps the last weights as they are; step n follows by (1 + n) / (10 + n) at "
+        "most",
+    )
     variants: int = Field(
         0, ge=0, le=1024, description="crops an instance, encoded once and kept; 0 cuts fresh ones"
     )

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from generator.canvas import mask_canvas, scale, to_canvas, to_tensor
+from generator.canvas import scale, to_canvas, to_tensor
 from generator.centre import CentreReader, centred
 from generator.conditioning.conditions import clean_id
 from generator.config import CropSettings
@@ -259,7 +259,7 @@ class CropData:
         x1, y1, x2, y2 = instance.box_xyxy
         mask = np.zeros((bottom - top, right - left), np.uint8)
         mask[y1 - top : y2 - top, x1 - left : x2 - left] = own
-        return mask_canvas(mask, self.crops.size_px)
+        return to_canvas(mask, self.crops.size_px)
 
     def _vary(
         self, pixels: np.ndarray, mask: np.ndarray, rng: np.random.Generator, turned: bool = True

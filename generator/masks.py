@@ -28,7 +28,7 @@ from generator.records import (
 from generator.shapes import RealShape
 from generator.warp import Warped, paste_pixels, warp_mask
 
-PLANNER_VERSION = 13
+PLANNER_VERSION = 14
 """Raised whenever the same request would lead to another draft."""
 
 COVERING_SHARE = 0.12

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from generator.assembly import Parts, pick_device, pick_precision
-from generator.canvas import from_canvas, mask_canvas, scale, to_canvas, to_pixels, to_tensor
+from generator.canvas import from_canvas, scale, to_canvas, to_pixels, to_tensor
 from generator.conditioning.conditions import Conditions, Encoded
 from generator.config import Recipe, SampleSettings
 from generator.errors import CheckpointError, SamplingError
@@ -278,4 +278,4 @@ def _canvas_mask(draft: Draft, size: int) -> np.ndarray:
     mask = _window(draft.mask, draft).astype(np.float32)
     if draft.background is None:
         return scale(mask, (size, size))
-    return np.clip(mask_canvas(mask, size), 0, 1)
+    return np.clip(to_canvas(mask, size), 0, 1)

@@ -34,7 +34,11 @@ class PlannerSettings(StrictModel):
     )
     flip: bool = Field(True, description="mirror shapes where the class's orientation allows it")
     most_rotation_deg: float = Field(
-        180, ge=0, le=180, description="bound on rotation; an oriented class turns less by itself"
+        180,
+        ge=0,
+        le=180,
+        description="bound on rotation, also along a part's outline; an oriented class turns less "
+        "by itself",
     )
     elastic: float = Field(
         0.04, ge=0, le=0.2, description="bending, as a share of the square root of the area"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from generator.class_shapes import ClassShapes
+from generator.errors import PlacementError
 from generator.placement import (
     AxisSite,
     Ground,
@@ -32,6 +33,9 @@ MOST_ELASTIC_PX = 3.0
 is not bent at all."""
 
 SPAN_RANGE = (0.3, 3.0)
+
+RIM_ATTEMPTS = 40
+"""Points of a part's outline that are tried for one where a shape turns no more than it may."""
 
 
 @dataclass(frozen=True)
@@ -206,6 +210,9 @@ def _keeps_class(
         return True
     if not settings.flip:
         return False
+    half_turn = bool((matrix == -np.eye(2)).all())
+    if half_turn and settings.most_rotation_deg < 180:
+        return False
     swaps = bool(matrix[0, 0] == 0)
     if swaps and (
         _has_grain(model) or settings.most_rotation_deg < 90 or known.orientation.preferred
@@ -303,6 +310,16 @@ def _on_part(
     px, py, target_normal = rim_point(
         ground, normal if preferred else None, known.orientation.spread, rng
     )
+    bound = np.deg2rad(settings.most_rotation_deg)
+    for _ in range(RIM_ATTEMPTS):
+        if normal is None or abs(np.angle(np.exp(1j * (target_normal - normal)))) <= bound:
+            break
+        px, py, target_normal = rim_point(ground, normal, max(bound / 2, 0.05), rng)
+    else:
+        raise PlacementError(
+            f"the part's outline turns nowhere as that of {model.example.id} does, within "
+            f"masks.most_rotation_deg ({settings.most_rotation_deg:g})"
+        )
     normal = target_normal if normal is None else normal
     to_axis, from_axis = _rotation(-normal), _rotation(target_normal)
     matrix = from_axis @ np.diag([1.0, mirror[0, 0]]) @ to_axis * scale

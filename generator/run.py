@@ -2,11 +2,11 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -34,6 +34,7 @@ from generator.data import CropData
 from generator.errors import RecipeError
 from generator.feed import Feed
 from generator.files import read_lines, write_json, write_lines, write_text
+from generator.portions import release_memory
 from generator.prior import Prior, forget_prior
 from generator.records import DefectExample
 from generator.sheets import write_sheet
@@ -41,6 +42,8 @@ from generator.stepping import Stepper
 from generator.team import Team
 from generator.tuning.tuning import CONDITIONING, Stage
 from generator.validation import Validation, as_watched, numbers
+
+T = TypeVar("T")
 
 _BLIND = (
     "Conditioning {!r} does not see the background, so it can only learn whole images, and these "
@@ -67,6 +70,7 @@ class Run:
     notes: tuple[str, ...]
     examples: Sequence[DefectExample]
     validation: Validation | None = None
+    tell: Callable[[str], None] = lambda said: None
 
     @classmethod
     def open(
@@ -175,10 +179,11 @@ class Run:
             self.team.log({name: line[name] for name in ("loss", "gradient_norm", "rate")}, step)
         if calendar.due(settings.sheet_every, step) or last:
             picture = self.folder / SAMPLES / f"step-{step:06d}.png"
-            with averaged(self.parts, self.average):
-                recipe = as_watched(self.recipe)
-                write_sheet(picture, recipe, self.parts, self.data, self.seed, self.team.device)
-            self.parts.backbone.train()
+            self._watched(
+                lambda recipe: write_sheet(
+                    *(picture, recipe, self.parts, self.data, self.seed, self.team.device)
+                )
+            )
         if calendar.due(settings.validate_every, step) or (last and settings.validate_every):
             self._validate()
         if calendar.due(settings.checkpoint_every, step) and not last:
@@ -190,12 +195,28 @@ class Run:
             self.validation = Validation(
                 self.data, self.examples, self.folder / FEATURES, self.seed
             )
-        with averaged(self.parts, self.average):
-            recipe = as_watched(self.recipe)
-            rows = self.validation.measure(recipe, self.parts, self.team.device)
-        self.parts.backbone.train()
-        _append(self.folder / VALIDATION, {"step": self.step, "scores": rows})
-        self.team.log(numbers(rows), self.step)
+        measured = self.validation
+        rows = self._watched(lambda recipe: measured.measure(recipe, self.parts, self.team.device))
+        if rows is not None:
+            _append(self.folder / VALIDATION, {"step": self.step, "scores": rows})
+            self.team.log(numbers(rows), self.step)
+
+    def _watched(self, look: Callable[[Recipe], T]) -> T | None:
+        """What is seen with the averaged weights; None where memory runs out over it, as beside a
+        training there may be too little, which goes on without."""
+        seen = None
+        try:
+            with averaged(self.parts, self.average):
+                seen = look(as_watched(self.recipe))
+        except torch.OutOfMemoryError:
+            self.tell(
+                f"There was too little memory to look at step {self.step}; the training goes on."
+            )
+        finally:
+            self.parts.backbone.train()
+        if seen is None:
+            release_memory()
+        return seen
 
     def finish(self) -> None:
         """The finished checkpoint; nothing is left to resume."""

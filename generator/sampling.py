@@ -36,7 +36,7 @@ BLOCK_BYTES = 512 * 2**20
 """Most memory for the pictures of the drafts that are painted together."""
 DRAFT_BYTES = 10
 """Of a draft, a pixel: image, paste and context of three bytes each, and the mask."""
-RULES = 2
+RULES = 3
 """Raised whenever the same weights and settings would paint other pixels than before."""
 
 

@@ -85,7 +85,15 @@ class Stepper:
                 f"{', '.join(dict.fromkeys(bad or example_ids))}); nothing of that step was "
                 "kept. Lower training.learning_rate in the recipe, then train again."
             )
-        self.scaler.step(self.optimizer)
+        try:
+            self.scaler.step(self.optimizer)
+        except torch.OutOfMemoryError:
+            # the moments of what moves for the first time come into being here
+            raise TrainingError(
+                f"Memory ran out in the optimiser at step {number + 1}, which keeps two numbers "
+                "more for each weight that moves; take a recipe that moves fewer (augment weights "
+                "list), or train on a machine with more memory."
+            ) from None
         self.scaler.update()
         return loss, norm
 

@@ -26,7 +26,7 @@ from generator.tuning.tuning import Stage
 
 __all__ = ["checkpoint_key", "is_done", "train"]
 
-RULES = 3
+RULES = 4
 """Raised whenever the same recipe and data would lead to other weights than before."""
 
 _FOLLOWS = (
@@ -90,7 +90,8 @@ def train(
         seed: of weights, crops, noise.
         on_step: called after each step with its number (from 1), how many there are, and the loss.
         on_stage: called when a stage begins, with it and the number of weights that move in it.
-        on_note: called before the first step with each sentence on what the data led to.
+        on_note: called before the first step with each sentence on what the data led to, and
+            where something had to be left out later.
 
     Returns:
         `folder`.
@@ -107,6 +108,7 @@ def train(
     with _determinism(recipe.training.deterministic):
         run = Run.open(recipe, examples, classes, folder, key, seed)
         if on_note is not None:
+            run.tell = on_note
             for note in run.notes:
                 on_note(note)
         settings, calendar, team = recipe.training, run.calendar, run.team

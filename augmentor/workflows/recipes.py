@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,9 @@ def adopt_recipe(
         # as JSON, since a bare path may mean something else in YAML
         changes.append(f"backbone.weights={json.dumps(str(weights.expanduser().resolve()))}")
     changed = change_recipe(recipe, changes)
+    if os.environ.get("RANK", "0") != "0":  # of several processes the first one writes
+        config = project.config.model_copy(update={"recipe": changed.name})
+        return Project(project.folder, config), changed
     own = project.own_recipe(changed.name)
     shipped = changed.name in recipe_names() and load_recipe(changed.name) == changed
     known = load_recipe(str(own)) if own.is_file() else None

@@ -4,10 +4,11 @@ import cv2
 import numpy as np
 import pytest
 
-from generator.canvas import from_canvas, mask_canvas, scale, to_canvas, to_pixels, to_tensor
+from generator.canvas import from_canvas, scale, to_canvas, to_pixels, to_tensor
 from generator.config import CropSettings
 from generator.data import CropData
 from generator.errors import ExampleError, TrainingError
+from generator.records import DefectExample, Instance
 
 CROPS = CropSettings(size_px=32, least_px=32, whole_image_px=32)
 
@@ -124,10 +125,46 @@ def test_what_contradicts_itself_is_refused(tiny_examples, tiny_classes):
 def test_a_mask_lands_where_its_pixels_do():
     image = np.zeros((30, 50, 1), np.uint8)
     image[20:28, 30:45] = 255
-    canvas, mask = to_canvas(image, 64)[..., 0], mask_canvas(image[..., 0], 64)
-    assert np.abs(canvas[:37].astype(int) - mask[:37]).max() <= 1
-    assert (mask[39:] == 0).all()  # below the 30 rows of the window all is mirrored
-    assert canvas[39:].max() == 255
+    canvas, mask = to_canvas(image, 64)[..., 0], to_canvas(image[..., 0], 64)
+    assert np.abs(canvas.astype(int) - mask).max() <= 1
+    assert canvas[39:].max() == 255  # below the 30 rows of the window all is mirrored
+
+
+def test_no_copy_of_a_defect_stays_in_sight_beside_its_mask(tmp_path):
+    """The strip is lower than the window around the defect, so that the canvas mirrors it."""
+    pixels = np.zeros((40, 120), np.uint8)
+    pixels[10:34, 30:90] = 255
+    strip, mask = tmp_path / "strip.png", tmp_path / "mask.png"
+    cv2.imwrite(str(strip), pixels)
+    cv2.imwrite(str(mask), np.full((24, 60), 255, np.uint8))
+    instance = Instance(
+        class_name="pit", box_xyxy=(30, 10, 90, 34), mask_path=mask, mask_kind="exact"
+    )
+    example = DefectExample(
+        id="strip",
+        sha256="0",
+        image_path=strip,
+        source_path=strip,
+        width=120,
+        height=40,
+        grey=True,
+        label="pit",
+        split="train",
+        instances=(instance,),
+    )
+    crops = CROPS.model_copy(update={"brightness": 0.0})
+    batch = CropData([example], ("pit",), crops).batch(0, 0, 16)
+    shown = 0
+    for image, covered, class_id in zip(batch.images, batch.masks, batch.class_ids, strict=True):
+        if class_id == 0:
+            bright = to_pixels(image[None])[0, ..., 0] > 200
+            assert not (bright & (covered[0].numpy() < 0.5)).any()
+            shown += int(bright.sum())
+    assert shown > 1000
+    draft_mask = np.zeros((40, 84), bool)
+    draft_mask[10:34, 12:72] = True
+    canvas = to_canvas(draft_mask.astype(np.float32), 32)
+    assert canvas[20:].max() > 0.5, "what is painted in the mirror image goes with it"
 
 
 def test_scaling_keeps_the_number_of_axes():

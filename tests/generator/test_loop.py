@@ -241,3 +241,27 @@ def test_a_tracker_that_is_not_installed_is_named(
     recipe = tiny_recipe(training={"tracker": "wandb"})
     with pytest.raises(RecipeError, match=r"'wandb' needs .* pip install wandb"):
         train(recipe, tiny_examples(), tiny_classes, tmp_path / "c", seed=3)
+
+
+def test_too_little_memory_to_look_ends_no_training(
+    tmp_path, tiny_examples, tiny_classes, tiny_recipe, monkeypatch
+):
+    def full(*_):
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr("generator.run.write_sheet", full)
+    told = []
+    train(tiny_recipe(), tiny_examples(), tiny_classes, tmp_path / "c", seed=3, on_note=told.append)
+    assert (tmp_path / "c" / "done.json").exists()
+    assert any("too little memory to look at step" in said for said in told)
+
+
+def test_memory_that_runs_out_in_the_optimiser_is_said(
+    tmp_path, tiny_examples, tiny_classes, tiny_recipe, monkeypatch
+):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", full)
+    with pytest.raises(TrainingError, match="Memory ran out in the optimiser at step 1"):
+        train(tiny_recipe(), tiny_examples(), tiny_classes, tmp_path / "c", seed=3)
