@@ -338,4 +338,5 @@ def _lost(export: Export, config: ExperimentConfig, task: Task) -> str:
 
 def _last_word(config: ExperimentConfig, task: Task) -> str:
     share = config.finish_on_real(task)
-    return f" The last {share:.0%} of the steps drew real images alone." if share else ""
+    said = f" The last {share:.0%} of the steps drew real images alone"
+    return f"{said}, of each class that an arm has any of." if share else ""

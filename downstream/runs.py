@@ -34,7 +34,7 @@ from downstream.files import read_json, sha256_of, sha256_of_file, write_json, w
 LIBRARIES = ("torch", "torchvision", "ultralytics", "torchmetrics", "albumentations", "numpy")
 """A change of one of these may change a result, so their versions are part of a run's key."""
 
-PROTOCOL: dict[Task, int] = {"detection": 3, "classification": 1, "localisation": 1}
+PROTOCOL: dict[Task, int] = {"detection": 4, "classification": 1, "localisation": 2}
 """Part of every key: raised when a change of a training itself makes old results others."""
 
 
@@ -375,6 +375,8 @@ def beginning(config: ExperimentConfig, task: Task) -> dict[str, Any]:
     about: dict[str, Any] = {"weights": sha256_of_file(weights)}
     if run is None:
         return about
+    if shift := read_json(run / "model.json").get("good_shift"):
+        about["without_shift"] = shift  # trainings of before kept it
     before = read_json(run / "config.json")
     try:
         settings = before["settings"]

@@ -10,6 +10,10 @@ from downstream.statistics import LEAST_SEEDS
 LEARNED_MAP50 = 0.02
 """A detector under this has not learned to detect; arms are not compared then."""
 
+LEARNED_SHARE = 0.1
+"""A classifier whose balanced accuracy is not above chance by this share of what is left to 1 has
+not learned to tell classes apart."""
+
 LEARNED_PIXEL_AP = 0.05
 """A localiser whose pixel AP is not above chance, which is the share of defect pixels on test, by
 this share of what is left to 1 has not learned to localise."""
@@ -208,7 +212,7 @@ def learned(report: Mapping[str, Any], task: str) -> bool:
         floor = chance + LEARNED_PIXEL_AP * (1 - chance)
         return any(arm["metrics"]["pixel_ap"]["mean"] >= floor for arm in arms)
     chance = 1 / max(sum(any(row) for row in arm["confusion_matrix"]) for arm in arms)
-    floor = chance + 0.1 * (1 - chance)
+    floor = chance + LEARNED_SHARE * (1 - chance)
     return any(arm["metrics"]["balanced_accuracy"]["mean"] >= floor for arm in arms)
 
 

@@ -37,6 +37,7 @@ from augmentor.workflows.loop_state import (
     read_state,
 )
 from augmentor.workflows.project import Project
+from augmentor.workflows.protocols import protocol_of
 from augmentor.workflows.reporting import Reporter
 from downstream.config import PRIMARY, ExperimentConfig
 from downstream.errors import RunError
@@ -113,7 +114,7 @@ def run_loop(
     while not book.state.stopped:
         current = book.state.current or _begin(book, bench, config, asked)
         _try_all(book, bench, config, budget, current)
-        _close(book, budget, reporter)
+        _close(book, budget, reporter, len(project.config.classes) + config.with_good)
     reporter.say(book.state.stopped)
     return finish(project, bench, book, reporter, asked_steps=asked.steps, config=config)
 
@@ -162,10 +163,12 @@ def _with_more(folder: Path, before: State, asked: Asked, reporter: Reporter) ->
 
 def _settings(project: Project, asked: Asked) -> tuple[ExperimentConfig, tuple[str, ...]]:
     """How each trial is trained, and the sweep's generators."""
-    task = asked.task or project.config.evaluate.tasks[0]
+    protocol = protocol_of(project, None)
+    task = asked.task or evaluation_config(project, {}, protocol=protocol).tasks[0]
     update: dict[str, Any] = {"tasks": (task,), "measure": "val"}
     update |= {"seeds": asked.seeds, "jobs": asked.jobs}
-    config = evaluation_config(project, update, [START.arm], (), asked.steps)
+    # as the mix that is chosen is evaluated on test
+    config = evaluation_config(project, update, [START.arm], (), asked.steps, protocol)
     own = list(dict.fromkeys([*project.shares, *without_pastes(project, [COPY_PASTE])]))
     together = ["+".join(own)] if len(own) > 1 else []
     generators = tuple(
@@ -285,11 +288,11 @@ def _try_all(
         )
 
 
-def _close(book: Book, budget: Budget, reporter: Reporter) -> None:
+def _close(book: Book, budget: Budget, reporter: Reporter, classes: int) -> None:
     """Say what a round brought; take up its winner; decide whether to go on."""
     current = book.state.rounds[-1]
     ratios = {offer.arm: offer.ratio for offer in current.offers}
-    metric, learned = book.state.metric, is_learned(current, book.state.metric)
+    metric, learned = book.state.metric, is_learned(current, book.state.metric, classes)
     adopted = winner(current.trials, ratios, MARGIN if current.number else 0.0) if learned else ""
     said = _said(current, adopted, TITLES[metric])
     closed = current.model_copy(update={"adopted": adopted, "said": said, "closed": True})
@@ -299,8 +302,8 @@ def _close(book: Book, budget: Budget, reporter: Reporter) -> None:
         stopped = "Nothing is left to try: val shows no need that samples could be made for."
     if not learned:
         stopped = (
-            f"No detector has learned to detect ({TITLES[metric]} on val stays near 0), so nothing "
-            "can be chosen: train longer, with augment loop --restart --steps N."
+            f"Nothing was learned ({TITLES[metric]} on val stays near chance), so nothing can be "
+            "chosen: train longer, with augment loop --restart --steps N."
         )
     elif stopped:
         stopped = f"{stopped} {blind_spots(rounds)}".strip()

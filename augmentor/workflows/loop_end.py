@@ -12,7 +12,7 @@ from augmentor.decisions import Standing, now
 from augmentor.errors import ProjectError
 from augmentor.mix_plan import plan_mix
 from augmentor.mixing import Mix
-from augmentor.workflows.arms import COPY_PASTE, MIXED, REAL, without_pastes
+from augmentor.workflows.arms import ARMS, COPY_PASTE, without_pastes
 from augmentor.workflows.build import with_mix, write_dataset
 from augmentor.workflows.decisions import hand_decisions
 from augmentor.workflows.evaluate import evaluate_project
@@ -28,9 +28,6 @@ from generator.files import sha256_of, write_json
 from generator.records import SyntheticDefect
 
 MIX, TEST, PAGE = "mix.json", "test.json", "report.html"
-ARMS = (REAL, COPY_PASTE, MIXED)
-"""What is evaluated on test."""
-
 NOTHING = (
     "No mix was better on val than the real images alone, so there is nothing to evaluate, and "
     "test was not looked at."

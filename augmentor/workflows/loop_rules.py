@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from augmentor.mix_plan import proportional
 from augmentor.workflows.loop_state import Round, TrialLine
-from downstream.verdict import LEARNED_MAP50
+from downstream.verdict import LEARNED_MAP50, LEARNED_PIXEL_AP, LEARNED_SHARE
 
 MARGIN = 0.01
 """After the sweep, a change whose interval holds zero is adopted only from this gain on val on."""
@@ -50,14 +50,22 @@ def is_quiet(past: Round) -> bool:
     return not any(trial.low is not None and trial.low > 0 for trial in past.trials)
 
 
-def is_learned(past: Round, metric: str) -> bool:
+def is_learned(past: Round, metric: str, classes: int) -> bool:
     """Whether any training set of a round was learned at all; below that chance would choose.
 
-    Judged for detection alone, whose mAP50 stays at nothing until a detector begins to detect.
+    Args:
+        past: a round.
+        metric: of val: mAP50, macro F1 or pixel AP.
+        classes: that a classifier tells apart; by chance its macro F1 is 1 / classes at most.
     """
     values = [past.start_value, *(trial.value for trial in past.trials)]
     known = [value for value in values if value is not None]
-    return metric != "map50" or not known or max(known) >= LEARNED_MAP50
+    floors = {
+        "map50": LEARNED_MAP50,
+        "macro_f1": (1 + LEARNED_SHARE * (classes - 1)) / classes,
+        "pixel_ap": LEARNED_PIXEL_AP,
+    }
+    return not known or max(known) >= floors[metric]
 
 
 def reason_to_stop(rounds: Sequence[Round]) -> str:

@@ -26,9 +26,9 @@ from ultralytics.data.dataset import YOLODataset
 from ultralytics.models.rtdetr.val import RTDETRDataset
 from ultralytics.utils import LOGGER, ops
 
-from downstream.config import ExperimentConfig
+from downstream.config import PRIMARY, ExperimentConfig
 from downstream.dataset import GOOD, Item
-from downstream.detectors.batches import defects_by_class, real_part
+from downstream.detectors.batches import defects_by_class, real_part, share_of_clean
 from downstream.detectors.outcome import OnStep, rate_at
 from downstream.detectors.selection import CHECKS
 from downstream.errors import RunError
@@ -53,25 +53,33 @@ class StepSampler(Sampler[int]):
     """Endless shuffles, handed out in portions of `portion` indices, with clean images held back
     and defect classes drawn evenly.
 
-    A draw is a clean image with the probability `most_clean`, or their share of the set where that
-    is lower: thousands of good parts beside a few defects would otherwise leave most batches
-    without anything to detect. Else it is a defect class by even chance, as in the other tasks: an
-    arm with more images of the common classes would otherwise see the rare ones less, and lose by
-    having more. Each kind is shuffled by itself: every image of it is seen once before any is seen
-    again, whatever the portion.
+    A draw is a clean image with the probability `most_clean`, or their share of the real images
+    where that is lower, so that arms of the same real images draw as many: thousands of good parts
+    beside a few defects would otherwise leave most batches without anything to detect. Else it is a
+    defect class by even chance, as in the other tasks: an arm with more images of the common
+    classes would otherwise see the rare ones less, and lose by having more. Each kind is shuffled
+    by itself: every image of it is seen once before any is seen again, whatever the portion.
 
     Args:
         names: the class of each image, `GOOD` for one without a defect.
         most_clean: largest share of clean images among the draws, 0 to 1.
         portion: length.
         seed: of the shuffles.
+        real: (N,) bool; None where all are.
     """
 
-    def __init__(self, names: Sequence[str], most_clean: float, portion: int, seed: int) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        most_clean: float,
+        portion: int,
+        seed: int,
+        real: np.ndarray | None = None,
+    ) -> None:
         own = np.asarray(names)
         self.by_class = defects_by_class(own)
         self.clean = np.flatnonzero(own == GOOD)
-        natural = len(self.clean) / len(own)
+        natural = share_of_clean(own, real)
         self.clean_share = natural if natural == 1 else min(natural, most_clean)
         self.portion = portion
         self.rng = np.random.default_rng(seed)
@@ -221,7 +229,8 @@ class Plan:
     def sampler(self, files: Sequence[str], portion: int) -> StepSampler:
         """The order in which `files` are trained on."""
         names = [self.names[file] for file in files]
-        self.order = StepSampler(names, self.most_clean, portion, self.seed)
+        real = np.array([self.real[file] for file in files])
+        self.order = StepSampler(names, self.most_clean, portion, self.seed, real)
         self.files = list(files)
         return self.order
 
@@ -336,11 +345,13 @@ class ByStep(_Trainer):
         model = self.calibrated()
         predictions = predict(model, self, self.plan.val)
         targets = [item.boxes for item in self.plan.val]
-        score = detection_metrics(predictions, targets, len(self.plan.data["names"]))["map"]
+        score = detection_metrics(predictions, targets, len(self.plan.data["names"]))[
+            PRIMARY["detection"]
+        ]
         self.checks.append((self.done, float(score)))
         if self.kept is None or score > self.kept[0]:
             self.kept = (score, self.done, model)
-        return {"val/map": score}, score
+        return {"val/map50": score}, score
 
     @torch.no_grad()
     def calibrated(self) -> torch.nn.Module:

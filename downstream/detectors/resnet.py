@@ -206,6 +206,9 @@ def _build(
         before = load_run(
             lambda: bare_classifier(about["source"], len(about["classes"])), run, "classification"
         )
+        # what that run's val chose is no part of what it has learned
+        shift = float(about.get("good_shift", 0.0))
+        add_to_good(before.fc, -shift, about["classes"])  # type: ignore[arg-type]
         take_over(model, before, "fc", classes, tuple(about["classes"]))
         name = f"those of {run}"
     return model, about["source"], name

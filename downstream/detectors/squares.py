@@ -12,6 +12,7 @@ from downstream.detectors.batches import (
     defects_by_class,
     read_square,
     real_part,
+    share_of_clean,
 )
 from downstream.errors import ExportError
 
@@ -75,14 +76,15 @@ class Squares:
 
 class Draws:
     """Which images a batch holds: clean ones with the probability `most_clean`, or their share of
-    the set where that is lower; else a defect class by even chance, then one of its images."""
+    the real images where that is lower; else a defect class by even chance, then one of its
+    images."""
 
     def __init__(self, items: list[Item], most_clean: float, rng: np.random.Generator) -> None:
         names = np.array([item.class_name for item in items])
         self.clean = np.flatnonzero(names == GOOD)
         self.by_class = defects_by_class(names)
-        self.clean_share = min(len(self.clean) / len(items), most_clean)
         self.real = np.array([item.kind == "real" for item in items])
+        self.clean_share = min(share_of_clean(names, self.real), most_clean)
         self.rng = rng
 
     def only_real(self) -> None:

@@ -163,6 +163,18 @@ def test_many_clean_images_are_held_back_and_few_are_not() -> None:
     assert set(by_step.StepSampler([GOOD] * 3, 0.25, 30, seed=0)) == {0, 1, 2}
 
 
+def test_what_is_mixed_in_takes_no_clean_images_place() -> None:
+    names = np.array(["dot"] * 60 + [GOOD] * 20 + ["dot"] * 240)
+    real = np.arange(len(names)) < 80
+    shares = [
+        by_step.StepSampler(names[: 80 + more], 0.5, 9, 0, real[: 80 + more]).clean_share
+        for more in (0, 60, 240)
+    ]
+    assert shares == [0.25, 0.25, 0.25]
+    alone = by_step.StepSampler(names[60:], 0.5, 9, 0, real[60:])
+    assert alone.clean_share == 20 / 260, "without real defects, of all"
+
+
 def test_a_class_of_few_images_is_drawn_as_often_as_one_of_many() -> None:
     """Or an arm with more images of the common class would see less of the rare one."""
     names = ["dot"] * 54 + ["bar"] * 6 + [GOOD] * 90

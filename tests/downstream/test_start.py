@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from downstream.config import STARTS, ExperimentConfig, Task
 from downstream.dataset import Export, read_export
-from downstream.detectors import yolo
+from downstream.detectors import resnet, yolo
 from downstream.detectors.networks import bare_detector
 from downstream.errors import LeakError, RunError, WeightsError
 from downstream.files import read_json
@@ -253,3 +253,21 @@ def test_a_typing_error_is_no_folder() -> None:
     with pytest.raises(ValidationError, match="must be unet, or the folder of an earlier run"):
         ExperimentConfig(localiser="u-net")
     assert ExperimentConfig(classifier="runs/a").classifier == "runs/a"
+
+
+def test_what_an_earlier_val_chose_for_good_is_not_taken_over(
+    any_export: Callable[..., Path], blobs: Path, tmp_path: Path
+) -> None:
+    task = {"tasks": ("classification",)}
+    whole, config, first = planned(any_export(tmp_path / "first", seed=1), tmp_path / "one", **task)
+    execute(first, whole, config)
+    model, keys = first.folder / "model.json", []
+    saved = load_file(first.folder / "weights.safetensors")["fc.bias"]
+    for shift in (0.0, 2.5):
+        model.write_text(json.dumps(read_json(model) | {"good_shift": shift}))
+        _, config, second = planned(blobs, tmp_path / "two", classifier=str(first.folder), **task)
+        network, _, _ = resnet._build(config, ("dot", "bar", "good"), seed=0)
+        taken = (saved - network.fc.bias.detach()).tolist()
+        assert taken == pytest.approx([0, 0, shift], abs=1e-6)
+        keys.append(second.key)
+    assert keys[0] != keys[1]

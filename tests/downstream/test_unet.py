@@ -123,6 +123,15 @@ def test_draws_hold_clean_images_back_and_balance_the_classes(masked: Path) -> N
     assert (Draws(dots, 0.25, np.random.default_rng(0)).batch(50) < len(dots)).all()
 
 
+def test_what_is_mixed_in_takes_no_clean_images_place(masked: Path) -> None:
+    items = read_export(masked).items("train", "mixed")
+    shares = [
+        Draws(own, 0.9, np.random.default_rng(0)).clean_share
+        for own in (items, [item for item in items if item.kind == "real"])
+    ]
+    assert shares[0] == shares[1] == pytest.approx(1 / 3)
+
+
 def test_the_last_steps_draw_real_images_alone(masked: Path) -> None:
     items = read_export(masked).items("train", "mixed")
     draws = Draws(items, 0.25, np.random.default_rng(0))

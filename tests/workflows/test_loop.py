@@ -147,7 +147,7 @@ def test_the_whole_way(short):
     assert mix["generators"] == {"copy-paste": 20} and len(made) == 20
     assert {splits[source] for line in made for source in line["source_ids"]} == {"train"}
     report = json.loads((folder / "loop" / "test.json").read_text())
-    assert report["arms"] == ["real", "copy-paste", "mixed"]
+    assert report["arms"] == ["real", "classical", "copy-paste", "mixed"]
     assert report["counts"]["train"]["mixed"]["synthetic"] == 20
     page = (folder / "loop" / "report.html").read_text()
     assert state.verdict == report["verdict"] and "Stopped by a test." in page

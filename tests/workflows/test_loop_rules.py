@@ -84,10 +84,12 @@ def test_what_a_winner_must_have(one: TrialLine, margin: float, wins: bool):
 
 def test_below_a_detector_that_detects_nothing_is_chosen():
     near_nothing = round_of(0, trial("x", -0.39, 0.0, 0.0)).model_copy(update={"start_value": 0.0})
-    assert not is_learned(near_nothing, "map50")
-    assert is_learned(near_nothing.model_copy(update={"start_value": 0.02}), "map50")
-    assert is_learned(near_nothing, "macro_f1")
-    assert is_learned(round_of(0), "map50")  # the budget was spent before anything was trained
+    assert is_learned(round_of(0), "map50", 3)  # the budget was spent before anything was trained
+    for metric, floor in (("map50", 0.02), ("pixel_ap", 0.05), ("macro_f1", 0.4)):
+        assert not is_learned(near_nothing, metric, 3)
+        for value, learned in ((floor - 0.001, False), (floor, True)):
+            past = near_nothing.model_copy(update={"start_value": value})
+            assert is_learned(past, metric, 3) is learned
 
 
 def test_two_quiet_rounds_in_a_row_stop_the_loop():
