@@ -99,7 +99,7 @@ KEYS = """
 
 
 def test_keys_are_the_letters_that_the_keyboard_writes(reviewed, browse):
-    page = browse(reviewed.url).page
+    page = browse(f"{reviewed.url}?view=to-review").page
     page.wait_for_function("window.__augmentorShortcuts && window.__foo__")
     # on a French keyboard A lies where Q does elsewhere; a Russian one has its own at our A
     accept = "@augmentor/review/accept"

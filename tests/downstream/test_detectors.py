@@ -113,7 +113,7 @@ def test_best_on_val_is_kept(blobs: Path, tmp_path: Path, monkeypatch: pytest.Mo
 
     def planted(predictions, targets, n):
         looked.append(len(targets))
-        return {"map": next(scores)}
+        return {"map50": next(scores)}
 
     monkeypatch.setattr(by_step, "detection_metrics", planted)
     config = TINY.model_copy(update={"select": "val"})

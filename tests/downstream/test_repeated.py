@@ -49,6 +49,7 @@ def report(
             "test": {"images": 100},
         },
         "levelled": {TASK: {"mixed": {"levelled": not rising}}},
+        "runs": [{"key": f"{arm}{value}"} for arm, value in values.items()],
     }
 
 

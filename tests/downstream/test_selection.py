@@ -191,7 +191,7 @@ def test_a_detector_is_chosen_on_val_alone(
 
     def scored(predictions, targets, n):
         looked.append(len(targets))
-        return {"map": 0.9 if len(looked) == 3 else 0.1}
+        return {"map50": 0.9 if len(looked) == 3 else 0.1}
 
     monkeypatch.setattr(by_step, "detection_metrics", scored)
     few = read_export(masked).items("test")[:4]

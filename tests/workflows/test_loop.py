@@ -13,8 +13,10 @@ from helpers import augment, kill_when
 from augmentor.cli.errors import EXIT_LEAK, EXIT_PROJECT
 from augmentor.errors import ProjectError
 from augmentor.records_io import load_records
+from augmentor.workflows import loop
 from augmentor.workflows.arms import write_arms_export
 from augmentor.workflows.decisions import hand_decisions
+from augmentor.workflows.evaluate import evaluation_config
 from augmentor.workflows.loop import Asked, _key, _refuse_known_start, _settings
 from augmentor.workflows.loop_end import _refuse_other_decisions
 from augmentor.workflows.loop_offers import Bench
@@ -113,7 +115,27 @@ def test_what_trainings_start_from_is_looked_at_before_anything_is_chosen(short,
     assert not (folder / "loop").exists()
 
 
-def test_the_whole_way(short):
+def test_a_protocols_settings_hold_where_the_loop_chooses_too(short):
+    folder = short()
+    path = folder / "augment.yaml"
+    config = yaml.safe_load(path.read_text())
+    del config["evaluate"]
+    path.write_text(yaml.safe_dump({**config, "split": {"protocol": "anomalydiffusion"}}))
+    for task in ("localisation", "classification"):
+        settings, _ = _settings(open_project(folder), Asked(task=task))
+        theirs = evaluation_config(open_project(folder), {}, protocol="anomalydiffusion")
+        assert settings.training_settings(task) == theirs.training_settings(task)
+        assert settings.tasks == (task,) and settings.measure == "val"
+    assert _settings(open_project(folder), Asked())[0].tasks[0] in theirs.tasks
+
+
+@pytest.fixture
+def learned(monkeypatch):
+    """So few steps teach nothing; what comes after is what is looked at."""
+    monkeypatch.setattr(loop, "is_learned", lambda *_: True)
+
+
+def test_the_whole_way(short, learned):
     folder = short()
     code, output = augment(*LOOP, "--project", folder)
     assert code == 0, output
@@ -166,7 +188,7 @@ def test_the_whole_way(short):
     assert results_in(folder) == before
 
 
-def test_where_nothing_is_gained_test_is_not_looked_at(short):
+def test_where_nothing_is_gained_test_is_not_looked_at(short, learned):
     folder = short()
     code, output = augment(*LOOP[:-1], "1", "--project", folder)
     assert code == 0, output
