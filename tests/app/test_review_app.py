@@ -85,14 +85,14 @@ def test_reject_changes_log_and_database_and_survives_a_reload(reviewed, browse)
 
 KEYS = """
 () => {
-  const run = window.__foo__.executeOperator, ran = [];
-  window.__foo__.executeOperator = (uri, how) => ran.push((how || {}).operator_uri || uri);
+  const foo = window.__foo__, ran = [];
+  window.__foo__ = { executeOperator: (uri, how) => ran.push((how || {}).operator_uri || uri) };
   for (const [key, code] of [["A", "KeyQ"], ["Q", "KeyA"], ["?", "KeyM"], ["Ф", "KeyA"]]) {
     const how = { key, code, shiftKey: true, bubbles: true };
     document.body.dispatchEvent(new KeyboardEvent("keydown", how));
     ran.push(key);
   }
-  window.__foo__.executeOperator = run;
+  window.__foo__ = foo;
   return ran;
 }
 """
