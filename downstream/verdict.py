@@ -46,9 +46,10 @@ def verdict_sentence(report: Mapping[str, Any]) -> str:
             if beside
             else "every interval holds zero"
         )
-        again = "type the same command again" if report["failed"] else ""
+        again = "type the same command again"
+        then = again if report["failed"] else f"take more with --seeds {LEAST_SEEDS}"
         sentences += _task_sentences(
-            task, TITLES[metric], report["baseline"], by_verdict, why, again
+            task, TITLES[metric], report["baseline"], by_verdict, why, then
         )
         worse = [
             f"{label} ({arm})"
@@ -176,7 +177,7 @@ def _task_sentences(
     baseline: str,
     by_verdict: Mapping[str, Sequence[str]],
     why: str,
-    again: str = "",
+    then: str,
 ) -> list[str]:
     sentences = []
     for name, verb in (("helps", "is helped by"), ("hurts", "is hurt by")):
@@ -187,7 +188,7 @@ def _task_sentences(
     if few:
         sentences.append(
             f"No verdict on {task} below {LEAST_SEEDS} seeds: {few} ({title} against {baseline}); "
-            f"{again or f'take more with --seeds {LEAST_SEEDS}'}."
+            f"{then}."
         )
     open_ones = "; ".join(by_verdict["no evidence"])
     if open_ones and sentences:

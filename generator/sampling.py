@@ -9,7 +9,7 @@ manifest line is written only when the files it speaks of are on disk.
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -263,6 +263,18 @@ def read_pool(pool: Path) -> list[SyntheticDefect]:
             f"{manifest} is damaged ({' '.join(str(fault).split())[:200]}); delete {pool} and "
             "sample again."
         ) from None
+
+
+def read_pools(folder: Path) -> Iterator[tuple[Path, SyntheticDefect]]:
+    """Every record of every pool in a folder, with its pool; pools by name, records as they were
+    made.
+
+    Raises:
+        PoolError: a line of a manifest can't be read.
+    """
+    for manifest in sorted(folder.glob(f"*/{MANIFEST}")):
+        for record in read_pool(manifest.parent):
+            yield manifest.parent, record
 
 
 def forget_lost(pool: Path) -> int:

@@ -44,6 +44,12 @@ def alone(name: str) -> Callable[[Workflow[P, R]], Workflow[P, R]]:
     return wrap
 
 
+def is_first() -> bool:
+    """Whether this process writes: of several that a launcher started for one training, the first
+    one does, for all."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
 def working_on(folder: Path, name: str) -> Iterator[None]:
     """Hold a project's folder, made if need be, as the only command that works on it.
@@ -57,7 +63,7 @@ def working_on(folder: Path, name: str) -> Iterator[None]:
         DiskError: the folder may not be written to.
     """
     folder = folder.resolve()
-    if folder in _held or os.environ.get("RANK", "0") != "0":
+    if folder in _held or not is_first():
         yield
         return
     made = not folder.exists()

@@ -2,7 +2,6 @@
 step did something, so that a report can add up what a result took."""
 
 import json
-import os
 import resource
 import sys
 import time
@@ -10,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from augmentor.workflows.alone import is_first
 from augmentor.workflows.project import Project
 
 LEDGER = "costs.jsonl"
@@ -43,8 +43,7 @@ class Meter:
             self._sums["cpu_seconds"] += _cpu_seconds() - before
             # in which this process held a GPU, however busy it was
             self._sums["gpu_seconds"] += seconds if _holds_gpu() else 0.0
-            # of several processes of one training the first one speaks for all
-            if self._sums["seconds"] >= LEAST_S and os.environ.get("RANK", "0") == "0":
+            if self._sums["seconds"] >= LEAST_S and is_first():
                 self._write()
 
     def _write(self) -> None:

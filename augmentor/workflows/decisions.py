@@ -1,6 +1,6 @@
 """Decisions of people: from the App's tags and from files into the project's log, and back."""
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -24,8 +24,7 @@ from augmentor.fiftyone_io import is_free, mirror
 from augmentor.fiftyone_io.tags import Tagged, verdict_tags
 from augmentor.workflows.project import Project
 from generator.files import write_lines
-from generator.records import SyntheticDefect
-from generator.sampling import MANIFEST, read_pool
+from generator.sampling import read_pools
 
 APP_TAG = "app tag"
 """Who decided, where somebody used the App's own tag icon: it doesn't say who."""
@@ -204,17 +203,13 @@ def import_decisions(project: Project, file: Path) -> Taken:
 
 def sample_ids(project: Project) -> set[str]:
     """Ids of all samples in the project's pools, old checkpoints' included."""
-    return {record.id for record in _samples(project)}
+    return {record.id for _, record in read_pools(project.pool(""))}
 
 
 def classes_as_made(project: Project, ids: Set[str]) -> dict[str, str]:
     """The class that each of these samples was made as, whatever people called it since."""
-    return {r.id: r.class_name for r in _samples(project) if r.id in ids} if ids else {}
-
-
-def _samples(project: Project) -> Iterator[SyntheticDefect]:
-    for manifest in sorted((project.folder / "pool").glob(f"*/{MANIFEST}")):
-        yield from read_pool(manifest.parent)
+    pools = read_pools(project.pool("")) if ids else ()
+    return {record.id: record.class_name for _, record in pools if record.id in ids}
 
 
 def _refuse_unknown_classes(decisions: Sequence[Decision], project: Project, then: str) -> None:

@@ -7,15 +7,14 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Literal, get_args
 
 from augmentor import fiftyone_io
 from augmentor.errors import AugmentorError
-from augmentor.records_io import PROJECT_FILE, load_records
-from augmentor.workflows.project import open_project
+from augmentor.records_io import load_records
+from augmentor.workflows.project import folder_around, open_project
 from downstream.errors import DownstreamError
 from generator.records import Split
 
@@ -46,15 +45,15 @@ def examine(project: Path | None = None) -> list[Check]:
     checks = [check for group in _GROUPS for check in _safely(group)]
     # what it starts from is read with torch, which has to be sound for that
     if all(check.mark != "FAIL" for check in checks if check.subject in ("torch", "libraries")):
-        checks += _safely(partial(_project, project))
+        checks += _safely(_project, project)
     return checks
 
 
-def _safely(group: Callable[[], Iterator[Check]]) -> Iterator[Check]:
+def _safely(group: Callable[..., Iterator[Check]], *given: Path | None) -> Iterator[Check]:
     try:
-        yield from group()
+        yield from group(*given)
     except Exception as error:
-        name = getattr(group, "__name__", "project").strip("_")
+        name = group.__name__.strip("_")
         yield Check(name, "FAIL", f"{type(error).__name__}: {error}", "make setup")
 
 
@@ -177,8 +176,7 @@ def _project(folder: Path | None) -> Iterator[Check]:
     from augmentor.workflows.evaluate import evaluation_config
     from downstream.runs import beginning
 
-    here = Path.cwd()
-    if folder is None and not any((at / PROJECT_FILE).is_file() for at in (here, *here.parents)):
+    if folder is None and folder_around(Path.cwd()) is None:
         return
     try:
         project = open_project(folder)

@@ -13,7 +13,7 @@ from augmentor.workflows.scoring import Scorer
 from generator.files import sha256_of, write_atomic
 from generator.quality.scoring import embeddings, scorer_key
 from generator.records import DefectExample, SyntheticDefect
-from generator.sampling import read_pool
+from generator.sampling import read_pools
 
 BLOCK = 64
 """Images embedded between two looks at whether to go on."""
@@ -80,8 +80,8 @@ def embed_dataset(project: Project, name: str, reporter: Reporter) -> bool:
 
 def _pool_pairs(project: Project) -> list[tuple[Path, SyntheticDefect]]:
     """Every sample that a vector can be made of, with its pool."""
-    pools = sorted(path.parent for path in (project.folder / "pool").glob("*/manifest.jsonl"))
-    return [(pool, r) for pool in pools for r in read_pool(pool) if r.boxes_xyxy or r.mask is None]
+    pools = read_pools(project.pool(""))
+    return [(pool, r) for pool, r in pools if r.boxes_xyxy or r.mask is None]
 
 
 def _nearest(records: Iterable[SyntheticDefect]) -> dict[str, fiftyone_io.Nearest]:

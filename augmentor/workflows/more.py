@@ -22,7 +22,7 @@ from generator.config import load_recipe
 from generator.errors import GeneratorError
 from generator.files import sha256_of, sha256_of_file
 from generator.records import PROCEDURAL, Likeness, SampleRequest, SyntheticDefect
-from generator.sampling import read_pool
+from generator.sampling import read_pools
 
 MOST = 100
 """Most samples asked for at once for each selected one."""
@@ -314,8 +314,7 @@ class Worker(threading.Thread):
 def _records(project: Project, sample_ids: Sequence[str]) -> dict[str, SyntheticDefect]:
     """Records of these samples, by id, from whichever pool they are in."""
     wanted = set(sample_ids)
-    pools = sorted(path.parent for path in project.pool("x").parent.glob("*/manifest.jsonl"))
-    return {r.id: r for pool in pools for r in read_pool(pool) if r.id in wanted}
+    return {r.id: r for _, r in read_pools(project.pool("")) if r.id in wanted}
 
 
 def _made_from(project: Project) -> str:

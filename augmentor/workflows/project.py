@@ -185,6 +185,12 @@ class Project:
         return self.folder / "exports" / layout
 
 
+def folder_around(place: Path) -> Path | None:
+    """The folder of the project that `place` is or lies in; None where it lies in none."""
+    folders = (place, *place.parents)
+    return next((folder for folder in folders if (folder / PROJECT_FILE).is_file()), None)
+
+
 def open_project(folder: Path | None = None) -> Project:
     """Open a project.
 
@@ -196,7 +202,7 @@ def open_project(folder: Path | None = None) -> Project:
         ProjectError: no augment.yaml there, or one that can't be read.
     """
     at = (folder or Path.cwd()).resolve()
-    around = next((above for above in (at, *at.parents) if (above / PROJECT_FILE).is_file()), None)
+    around = folder_around(at)
     if around is not None and folder is None:
         at = around
     if around == at:

@@ -2,7 +2,6 @@
 
 import difflib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import yaml
 
 from augmentor.classical import NAME as CLASSICAL
+from augmentor.workflows.alone import is_first
 from augmentor.workflows.project import Project, edit_project
 from augmentor.workflows.reporting import Reporter
 from generator.baselines import BASELINES
@@ -72,7 +72,7 @@ def adopt_recipe(
         # as JSON, since a bare path may mean something else in YAML
         changes.append(f"backbone.weights={json.dumps(str(weights.expanduser().resolve()))}")
     changed = change_recipe(recipe, changes)
-    if os.environ.get("RANK", "0") != "0":  # of several processes the first one writes
+    if not is_first():
         config = project.config.model_copy(update={"recipe": changed.name})
         return Project(project.folder, config), changed
     own = project.own_recipe(changed.name)
