@@ -1,6 +1,6 @@
 """Examples as the network takes them: cut and encoded afresh for each step, or once and kept."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -28,14 +28,25 @@ class Feed:
     """
 
     def __init__(
-        self, data: CropData, parts: Parts, *, seed: int, variants: int, device: torch.device
+        self,
+        data: CropData,
+        parts: Parts,
+        *,
+        seed: int,
+        variants: int,
+        device: torch.device,
+        tell: Callable[[str], None] = lambda said: None,
     ) -> None:
-        """Fill the bank, if there is to be one."""
+        """Fill the bank, if there is to be one; `tell` hears of it, as it can take minutes."""
         self.data, self.parts, self.seed, self.device = data, parts, seed, device
         self.prior: Encoded | None = None
         """Pictures of the untouched network, of which every step takes as many as of the data."""
         self._bank: Encoded | None = None
         if variants:
+            tell(
+                f"Encoding {variants} crops of each of {data.instance_count} defects (or images) "
+                "once; the first step comes after that."
+            )
             self._fill(variants)
 
     def batch(self, step: int, size: int, rows: slice) -> tuple[Encoded, tuple[str, ...]]:

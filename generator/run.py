@@ -81,8 +81,10 @@ class Run:
         folder: Path,
         key: str,
         seed: int,
+        tell: Callable[[str], None] = lambda said: None,
     ) -> "Run":
-        """Build everything, and continue from a state where there is one."""
+        """Build everything, and continue from a state where there is one; `tell` hears what the
+        data led to and what takes long."""
         settings = recipe.training
         team = Team(settings.tracker, folder, _flat(recipe.model_dump(mode="json")))
         team.rows(settings.batch_size * settings.accumulation)
@@ -120,12 +122,16 @@ class Run:
         )
         stages = parts.tuning.stages(parts.trained)
         calendar = Calendar.of(settings, data.instance_count, stages, data.clean_share)
-        feed = Feed(data, parts, seed=seed, variants=settings.variants, device=team.device)
+        for note in notes:
+            tell(note)
+        variants, device = settings.variants, team.device
+        feed = Feed(data, parts, seed=seed, variants=variants, device=device, tell=tell)
         if settings.compile and hasattr(parts.backbone, "compile_blocks"):
             parts.backbone.compile_blocks()
         run = cls(
             *(recipe, folder, key, seed, data, parts, average),
             *(calendar, stepper, feed, team, 0 if state is None else state.step, notes, examples),
+            tell=tell,
         )
         team.wait()
         if team.leads:

@@ -106,11 +106,8 @@ def train(
     if take_up(folder, key, recipe):
         return folder
     with _determinism(recipe.training.deterministic):
-        run = Run.open(recipe, examples, classes, folder, key, seed)
-        if on_note is not None:
-            run.tell = on_note
-            for note in run.notes:
-                on_note(note)
+        tell = on_note or (lambda said: None)
+        run = Run.open(recipe, examples, classes, folder, key, seed, tell)
         settings, calendar, team = recipe.training, run.calendar, run.team
         size = settings.batch_size * settings.accumulation
         stage = None

@@ -66,6 +66,9 @@ class StepSampler(Sampler[int]):
         portion: length.
         seed: of the shuffles.
         real: (N,) bool; None where all are.
+        mixed: after that many draws only real defect images are drawn; of a class that has none,
+            and of clean images, as before. It is counted where images are drawn and not where
+            steps end, as a loader with processes draws ahead. None: never.
     """
 
     def __init__(
@@ -75,8 +78,11 @@ class StepSampler(Sampler[int]):
         portion: int,
         seed: int,
         real: np.ndarray | None = None,
+        mixed: int | None = None,
     ) -> None:
         own = np.asarray(names)
+        self.real = np.ones(len(own), dtype=bool) if real is None else real
+        self.mixed, self.drawn = mixed, 0
         self.by_class = defects_by_class(own)
         self.clean = np.flatnonzero(own == GOOD)
         natural = share_of_clean(own, real)
@@ -87,11 +93,9 @@ class StepSampler(Sampler[int]):
         # partners are drawn in a loader's processes, which see no change but one in shared memory
         self.left = torch.ones(len(own), dtype=torch.bool).share_memory_()
 
-    def only_real(self, real: np.ndarray) -> None:
-        """From now on draw the real defect images alone (`real`: bool (N,)); of a class that has
-        none, and of clean images, as before."""
+    def _only_real(self) -> None:
         self.left.zero_()
-        for kind, own in enumerate(real_part(self.by_class, real)):
+        for kind, own in enumerate(real_part(self.by_class, self.real)):
             self.left[own] = True
             if len(own) < len(self.by_class[kind]):  # else its shuffle goes on
                 self.queues.pop(kind, None)
@@ -122,6 +126,9 @@ class StepSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         for _ in range(self.portion):
+            if self.drawn == self.mixed:
+                self._only_real()
+            self.drawn += 1
             kind = self.kind(self.rng.random() < self.clean_share, self.rng.random())
             queue = self.queues.setdefault(kind, [])
             if not queue:
@@ -208,7 +215,9 @@ class Plan:
         self.steps, self.batch = config.detection_steps, config.detection_batch
         self.select, self.check = config.select, config.select != "last"
         self.most_clean = config.detection_most_clean
-        self.mixed_steps = config.synthetic_steps("detection")
+        mixed = config.synthetic_steps("detection")
+        # the batches of the calibration come after the last step and are drawn as its batch
+        self.mixed = mixed * self.batch if mixed < self.steps else None
         self.names = {str(i.image): i.class_name if i.boxes else GOOD for i in train}
         self.real = {str(item.image): item.kind == "real" for item in train}
         self.portion = math.ceil(self.steps / CHECKS)
@@ -230,14 +239,7 @@ class Plan:
         """The order in which `files` are trained on."""
         names = [self.names[file] for file in files]
         real = np.array([self.real[file] for file in files])
-        self.order = StepSampler(names, self.most_clean, portion, self.seed, real)
-        self.files = list(files)
-        return self.order
-
-    def after_step(self, done: int) -> None:
-        """Draw real images alone, where that many steps ask for it."""
-        if done == self.mixed_steps < self.steps:
-            self.order.only_real(np.array([self.real[file] for file in self.files]))
+        return StepSampler(names, self.most_clean, portion, self.seed, real, self.mixed)
 
 
 class ByStep(_Trainer):
@@ -331,7 +333,6 @@ class ByStep(_Trainer):
                 "smaller detection_lr."
             )
         self.done += 1
-        self.plan.after_step(self.done)
         if self.done % max(1, self.plan.steps // 50) == 0 or self.done == 1:
             self.history.append((self.done, loss / self.plan.batch))
         self.plan.on_step(self.done, self.plan.steps)

@@ -242,15 +242,40 @@ class _Partners(torch.utils.data.Dataset):
 
 def test_a_loader_with_processes_hears_that_real_images_alone_are_drawn() -> None:
     """The last steps on real images: partners too are those alone, in a loader that runs on."""
-    sampler = by_step.StepSampler(["dot", "bar"] * 3, 0.25, 40, seed=0)
+    real = np.isin(np.arange(6), [1, 4])
+    sampler = by_step.StepSampler(["dot", "bar"] * 3, 0.25, 40, 0, real, mixed=40)
     loader = torch.utils.data.DataLoader(
-        _Partners(sampler), num_workers=1, persistent_workers=True, collate_fn=list
+        _Partners(sampler),
+        sampler=sampler,
+        num_workers=1,
+        persistent_workers=True,
+        collate_fn=list,
     )
     before = set().union(*(each for batch in loader for each in batch))
-    sampler.only_real(np.isin(np.arange(6), [1, 4]))
     after = set().union(*(each for batch in loader for each in batch))
     assert (before, after) == (set(range(6)), {1, 4})
     assert set(sampler) == {1, 4}
+
+
+class _Indices(torch.utils.data.Dataset):
+    def __getitem__(self, index: int) -> int:
+        return index
+
+
+def test_a_loader_that_draws_ahead_changes_to_real_images_with_the_same_batch() -> None:
+    """Beside a GPU up to sixteen batches are drawn before the step that they are for."""
+    names, real = ["dot", "bar"] * 6, np.arange(12) < 4
+
+    def drawn(workers: int) -> list[int]:
+        sampler = by_step.StepSampler(names, 0.25, 96, 0, real, mixed=40)
+        loader = torch.utils.data.DataLoader(
+            _Indices(), batch_size=4, sampler=sampler, num_workers=workers
+        )
+        return [int(index) for batch in loader for index in batch]
+
+    alone, ahead = drawn(0), drawn(2)
+    assert alone == ahead and len(alone) == 96
+    assert set(alone[40:]) == {0, 1, 2, 3} and max(alone[:40]) > 3
 
 
 def test_where_no_image_is_synthetic_the_shuffles_go_on() -> None:
@@ -258,11 +283,9 @@ def test_where_no_image_is_synthetic_the_shuffles_go_on() -> None:
     names = ["a"] * 5 + ["b"] * 4 + [GOOD] * 3
 
     def drawn(switch: bool) -> list[int]:
-        sampler = by_step.StepSampler(names, 0.5, 7, seed=3)
-        first = list(sampler)
-        if switch:
-            sampler.only_real(np.ones(len(names), dtype=bool))
-        return first + [index for _ in range(6) for index in sampler]
+        mixed = 7 if switch else None
+        sampler = by_step.StepSampler(names, 0.5, 7, seed=3, mixed=mixed)
+        return [index for _ in range(7) for index in sampler]
 
     assert drawn(switch=True) == drawn(switch=False)
 

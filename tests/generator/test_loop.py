@@ -110,7 +110,9 @@ def test_kept_encodings_hold_every_instance_as_often_as_was_asked_and_resume(
         seen.append(self)
 
     monkeypatch.setattr(Feed, "_fill", watched)
-    train(recipe, examples, tiny_classes, tmp_path / "whole", seed=3)
+    told: list[str] = []
+    train(recipe, examples, tiny_classes, tmp_path / "whole", seed=3, on_note=told.append)
+    assert any("Encoding 3 crops of each of 6 defects" in said for said in told)
     (feed,) = seen
     defects = [k for k in feed._ids if k in {e.id for e in examples if not e.is_clean}]
     assert {k: defects.count(k) for k in defects} == {e.id: 3 for e in examples if not e.is_clean}
