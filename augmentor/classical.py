@@ -19,8 +19,8 @@ from augmentor.records_io import content_of
 from generator.files import sha256_of
 from generator.images import ExampleReader, write_png
 from generator.placement import box_of
+from generator.pool import MANIFEST, read_pool, write_pool_manifest
 from generator.records import Box, DefectExample, Instance, SyntheticDefect
-from generator.sampling import MANIFEST, read_pool, write_pool_manifest
 
 NAME = "classical"
 RULES = 2

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from downstream.statistics import LEAST_SEEDS, Difference
+from downstream.config import LEAST_SEEDS
+from downstream.statistics import Difference
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,9 @@ PRIMARY: dict[str, PrimaryMetric] = {
 }
 """The one metric of each task that the verdict is about."""
 
+LEAST_SEEDS = 3
+"""Below this there are differences and intervals, but no verdict."""
+
 CLASSIFIERS = ("resnet18", "resnet34", "resnet50")
 
 STARTS: dict[str, tuple[str, str]] = {

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from downstream.statistics import LEAST_SEEDS
+from downstream.config import LEAST_SEEDS
 
 DIFFERENCES = (0.02, 0.05, 0.10)
 """Those that a report speaks of, in units of the primary metric."""

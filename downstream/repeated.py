@@ -20,9 +20,9 @@ import numpy as np
 from scipy import stats
 
 from downstream.closure import fieller
-from downstream.config import BASELINE
+from downstream.config import BASELINE, LEAST_SEEDS
 from downstream.names import FULL, PER_CLASS
-from downstream.statistics import LEAST_SEEDS, Verdict
+from downstream.statistics import Verdict
 
 LEAST_SPLITS = LEAST_SEEDS
 """Below this there are differences, but no verdict."""

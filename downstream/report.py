@@ -61,7 +61,7 @@ from typing import Any
 import numpy as np
 
 from downstream.comparison import correct_over_arms
-from downstream.config import BASELINE, PRIMARY, ExperimentConfig, Task
+from downstream.config import BASELINE, LEAST_SEEDS, PRIMARY, ExperimentConfig, Task
 from downstream.dataset import GOOD, Export
 from downstream.evidence import costs, evidence, gpu_seconds, hashes
 from downstream.findings import findings
@@ -69,7 +69,6 @@ from downstream.names import METRICS, PER_CLASS, is_synthetic
 from downstream.page import render_html
 from downstream.report_file import SCHEMA
 from downstream.runs import Run, versions
-from downstream.statistics import LEAST_SEEDS
 from downstream.table import format_table
 from downstream.verdict import headline, verdict_sentence
 

@@ -14,12 +14,10 @@ from typing import Any, Literal
 import numpy as np
 from scipy import stats
 
+from downstream.config import LEAST_SEEDS
 from downstream.matching import Boxes, ClassMatches, average_precision, match, weighted_f1
 
 Verdict = Literal["helps", "no evidence", "hurts", "no verdict"]
-
-LEAST_SEEDS = 3
-"""Below this there are differences and intervals, but no verdict."""
 
 
 @dataclass(frozen=True)

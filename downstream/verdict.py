@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from downstream.config import BASELINE
+from downstream.config import BASELINE, LEAST_SEEDS
 from downstream.names import FULL, TITLES, is_synthetic
-from downstream.statistics import LEAST_SEEDS
 
 LEARNED_MAP50 = 0.02
 """A detector under this has not learned to detect; arms are not compared then."""

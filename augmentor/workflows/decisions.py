@@ -24,7 +24,7 @@ from augmentor.fiftyone_io import is_free, mirror
 from augmentor.fiftyone_io.tags import Tagged, verdict_tags
 from augmentor.workflows.project import Project
 from generator.files import write_lines
-from generator.sampling import read_pools
+from generator.pool import read_pools
 
 APP_TAG = "app tag"
 """Who decided, where somebody used the App's own tag icon: it doesn't say who."""

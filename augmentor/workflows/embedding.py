@@ -11,9 +11,9 @@ from augmentor.workflows.project import Project
 from augmentor.workflows.reporting import Reporter
 from augmentor.workflows.scoring import Scorer
 from generator.files import sha256_of, write_atomic
+from generator.pool import read_pools
 from generator.quality.scoring import embeddings, scorer_key
 from generator.records import DefectExample, SyntheticDefect
-from generator.sampling import read_pools
 
 BLOCK = 64
 """Images embedded between two looks at whether to go on."""

@@ -31,13 +31,12 @@ from generator.errors import CheckpointError, PoolError, RecipeError
 from generator.interface import Painter
 from generator.masks import DraftPlanner
 from generator.plain_paste import PlainPlanner
+from generator.pool import forget_lost, read_pool
 from generator.quality.agreement import judge
 from generator.records import DefectExample, SampleRequest, SyntheticDefect
 from generator.sampling import (
-    forget_lost,
     load_painter,
     make_request,
-    read_pool,
     sample_id,
     sample_pool,
 )

@@ -10,8 +10,8 @@ from augmentor.workflows.project import Project
 from augmentor.workflows.reporting import Reporter
 from augmentor.workflows.scoring import Scorer
 from generator.baselines import BASELINES
+from generator.pool import MANIFEST, read_pool
 from generator.records import DefectExample
-from generator.sampling import MANIFEST, read_pool
 
 
 def judged_samples(

@@ -21,8 +21,8 @@ from augmentor.workflows.reporting import Reporter
 from generator.config import load_recipe
 from generator.errors import GeneratorError
 from generator.files import sha256_of, sha256_of_file
+from generator.pool import read_pools
 from generator.records import PROCEDURAL, Likeness, SampleRequest, SyntheticDefect
-from generator.sampling import read_pools
 
 MOST = 100
 """Most samples asked for at once for each selected one."""

@@ -11,8 +11,8 @@ from PIL import Image
 from augmentor.classical import write_classical_pool
 from augmentor.errors import SourceError
 from augmentor.items import PoolSample, synthetic_item
+from generator.pool import read_pool
 from generator.records import GOOD, DefectExample, Instance, SyntheticDefect
-from generator.sampling import read_pool
 
 HEIGHT, WIDTH = 60, 90
 

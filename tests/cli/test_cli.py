@@ -50,6 +50,17 @@ def test_help_loads_none_of_the_heavy_libraries():
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize("name", ["reports", "decisions", "deciding"])
+def test_what_only_looks_waits_for_no_network_to_load(name):
+    """`report list` and `decisions export` read a few files of JSON."""
+    code = (
+        f"import sys, augmentor.workflows.{name};"
+        "print([m for m in ('torch', 'diffusers', 'ultralytics') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 @pytest.mark.parametrize("name", sorted(leaves(get_command(app))))
 def test_every_command_has_help_json_and_debug(name):
     code, output = run(*name.split(), "--help")

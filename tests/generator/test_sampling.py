@@ -26,14 +26,13 @@ from generator.errors import (
 )
 from generator.files import sha256_of_file
 from generator.painting import fine_texture
+from generator.pool import read_pool, write_pool_manifest
 from generator.records import Draft, Verdict
 from generator.sampling import (
     PLAN_ATTEMPTS,
     load_painter,
     make_request,
-    read_pool,
     sample_pool,
-    write_pool_manifest,
 )
 from generator.training import train
 

@@ -18,7 +18,7 @@ from augmentor.workflows.more import Worker, _can_be_made
 from augmentor.workflows.project import open_project
 from augmentor.workflows.queue import Asked
 from augmentor.workflows.reporting import Silent
-from generator.sampling import read_pool
+from generator.pool import read_pool
 
 BUILD = ("build", "--ratio", "0.5", "--generator", "copy-paste")
 

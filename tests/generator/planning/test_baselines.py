@@ -10,7 +10,8 @@ from generator.compositing import composite
 from generator.errors import ExampleError, RecipeError
 from generator.masks import DraftPlanner
 from generator.planner_settings import PlannerSettings
-from generator.sampling import make_request, read_pool, sample_pool
+from generator.pool import read_pool
+from generator.sampling import make_request, sample_pool
 
 
 @pytest.mark.parametrize("name", list(BASELINES))
