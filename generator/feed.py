@@ -43,9 +43,10 @@ class Feed:
         """Pictures of the untouched network, of which every step takes as many as of the data."""
         self._bank: Encoded | None = None
         if variants:
+            what = "images" if data.whole else "defects"
             tell(
-                f"Encoding {variants} crops of each of {data.instance_count} defects (or images) "
-                "once; the first step comes after that."
+                f"Encoding {variants} crops of each of {data.instance_count} {what} once; the "
+                "first step comes after that."
             )
             self._fill(variants)
 
