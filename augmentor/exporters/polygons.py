@@ -71,16 +71,17 @@ def _to_pixels(ring: np.ndarray) -> np.ndarray:
 def _simplified(rings: list[np.ndarray], tolerance: float) -> list[np.ndarray]:
     """Rings with fewer corners, each within `tolerance` pixels of the true outline.
 
-    A ring that collapses (a hole or speck smaller than the tolerance) is left out, but never the
-    largest.
+    A ring that collapses (a hole or speck smaller than the tolerance) is left out; of nothing but
+    such rings the hull of all is drawn, as two points would be read as a box's centre and size.
     """
     approximated = [
         cv2.approxPolyDP(ring[:, None].astype(np.int32), 2 * tolerance, True)[:, 0]
         for ring in rings
     ]
     kept = [ring for ring in approximated if len(ring) >= 3]
-    largest = max(approximated, key=len)
-    return [_to_pixels(ring.astype(np.int64)) for ring in (kept or [largest])]
+    if not kept:
+        kept = [cv2.convexHull(np.concatenate(rings).astype(np.int32))[:, 0]]
+    return [_to_pixels(ring.astype(np.int64)) for ring in kept]
 
 
 def _join(rings: list[np.ndarray]) -> np.ndarray:

@@ -22,7 +22,14 @@ from augmentor.importers.mvtec import OWN_SPLIT
 from augmentor.importers.read import Progress, Reading, read_all
 from augmentor.importers.report import build_report, refusal, report_before, report_done
 from augmentor.importers.roi import check_roi, with_roi
-from augmentor.importers.scan import Tree, printable, unusable, without_good
+from augmentor.importers.scan import (
+    Tree,
+    boxes_for_rectangles,
+    printable,
+    unusable,
+    without_good,
+    without_marks,
+)
 from augmentor.importers.similar import (
     GROUP_BY_SIMILAR,
     MOST_COMPARED,
@@ -41,7 +48,7 @@ from augmentor.splits import assign, check_no_leak, splits_document
 from generator.files import sha256_of, write_atomic, write_json
 from generator.records import DefectExample, Split
 
-VERSION = 3
+VERSION = 4
 """Raised when the same folder would be read differently, so that it is read again."""
 
 ROBOFLOW = re.compile(r"\.rf\.[0-9a-f]{32}\.\w+$")
@@ -148,8 +155,9 @@ def import_source(
     before = report_before(data_dir)
     tree.classes_before = before.get("folder_classes", {})
     name, module, reason = choose(tree, layout)
-    scan = without_good(module.scan(tree))
+    scan = boxes_for_rectangles(without_good(module.scan(tree)))
     scan.bad += unusable(tree)
+    scan.warnings += without_marks(tree, scan)
     if tree.projects:
         names = ", ".join(tree.name(folder) for folder in tree.projects)
         scan.notes.append(f"Not read, since `augment` projects lie there: {names}.")
@@ -217,17 +225,16 @@ def _split(
     """Records with their group and side; those of `known` keep theirs."""
     if arguments.get("protocol") == ANOMALYDIFFUSION:
         return _published(reading, tree, arguments)
-    grouped = reading.records
-    if arguments["group_by"] is None:
-        grouped = _by_original(reading)
+    # Copies of one photograph stay together whatever else does: turned, they look like no other.
+    grouped = _by_original(reading)
     if pattern is not None:
-        grouped = [_grouped(r, tree.name(r.source_path), pattern) for r in grouped]
-        if grouped and all(r.group is None for r in grouped):
+        if grouped and not any(pattern.search(tree.name(r.source_path)) for r in grouped):
             raise SourceError(
                 f"--group-by {pattern.pattern!r} matches no image, such as "
                 f"{tree.name(grouped[0].source_path)!r}; it is searched for in the path below the "
                 "source."
             )
+        grouped = [_grouped(r, tree.name(r.source_path), pattern) for r in grouped]
     elif arguments["group_by"] == GROUP_BY_SIMILAR:
         if pairs is None:
             raise SourceError(

@@ -46,7 +46,7 @@ def scan(tree: Tree) -> Scan:
     for path in files:
         content = _load(tree, path)
         names, unnamed = _categories(path, content["categories"])
-        classes.update(dict.fromkeys(names[key] for key in sorted(names, key=str)))
+        classes.update(dict.fromkeys(names[key] for key in sorted(names, key=_in_order)))
         out.warnings += _of_one_name(path, names)
         of_image = _by_image(tree, path, content["annotations"])
         entries = _entries(out, path, content["images"])
@@ -73,6 +73,12 @@ def scan(tree: Tree) -> Scan:
     if len(files) > 1:
         out.notes.append("The source's own split into annotation files was not kept.")
     return out
+
+
+def _in_order(key: Any) -> tuple[bool, float, str]:
+    """Numbers as numbers, before texts."""
+    numeric = isinstance(key, int | float)
+    return not numeric, float(key) if numeric else 0.0, str(key)
 
 
 class _Finder:

@@ -18,6 +18,7 @@ from scipy import ndimage
 from augmentor.errors import ImageError
 from augmentor.importers.mask_files import (
     ASPECT_TOLERANCE,
+    LEAST_JPEG_GREY,
     THRESHOLD,
     MaskEncoding,
     mask_levels,
@@ -33,6 +34,9 @@ MOST_PX = 1_000_000
 """A side that a label states and that is longer is no image's."""
 EDGE_TOLERANCE = 0.02
 """How far a box may reach over the image's edge, as a share of its side (at least 2 px)."""
+
+ROUNDING_PX = 0.05
+"""What a whole pixel may be off by: shares of six decimals are, on an image of thousands."""
 
 
 class Part(NamedTuple):
@@ -61,8 +65,11 @@ class Marks:
 
     def key(self) -> tuple[str, tuple[tuple[str, Box, bytes], ...]]:
         """What must agree between two files of the same content."""
-        parts = ((p.class_name, p.box_xyxy, _packed(p.mask)) for p in self.parts)
-        return self.label, tuple(sorted(parts))
+        return self.label, tuple(sorted(map(_of_part, self.parts)))
+
+
+def _of_part(part: Part) -> tuple[str, Box, bytes]:
+    return part.class_name, part.box_xyxy, _packed(part.mask)
 
 
 def _packed(mask: np.ndarray | None) -> bytes:
@@ -72,7 +79,8 @@ def _packed(mask: np.ndarray | None) -> bytes:
 @dataclass(frozen=True)
 class MaskRule:
     """How the masks of a set are read: threshold, encoding, and, for `index` masks, the class of
-    each value by the folder that the mask lies under; `given` as in `read_mask`."""
+    each value by the folder that the mask lies under, '' where there is none; `given` as in
+    `read_mask`."""
 
     threshold: int = THRESHOLD
     encoding: MaskEncoding = "binary"
@@ -152,12 +160,25 @@ def _from_masks(found: Found, resolution_wh: tuple[int, int], rule: MaskRule) ->
             cuts, dropped = ([_whole(mask)], 0) if path in found.one_each else separate(mask)
             specks += dropped
             parts += [Part(name, box, cut, "exact") for box, cut in cuts]
+    if len(found.masks) > 1:  # the same mask once more, as a view in colours beside it
+        parts = list({_of_part(part): part for part in parts}.values())
     if found.label == GOOD and parts:
         area = sum(int(p.mask.sum()) for p in parts if p.mask is not None)
         raise ImageError(f"its mask marks {area} px as defective", "mask_under_clean")
     if not parts and found.label not in (None, GOOD):
         raise ImageError(_nothing_marked(found, rule), "empty_mask")
+    if not parts and found.label is None and not rule.given and _marks_faintly(found):
+        raise ImageError(_nothing_marked(found, rule), "mask_levels")
     return Marks(image_label(parts), tuple(parts), specks)
+
+
+def _marks_faintly(found: Found) -> bool:
+    """Whether a mask that marks nothing is not black: no folder says that its image is clean."""
+    return any(
+        level >= (LEAST_JPEG_GREY if path.suffix.lower() in (".jpg", ".jpeg") else 1)
+        for path in found.masks
+        for level in mask_levels(path)
+    )
 
 
 def _nothing_marked(found: Found, rule: MaskRule) -> str:
@@ -177,7 +198,7 @@ def _class_of(found: Found, value: int, rule: MaskRule) -> str:
     label = found.label or rule.only_class
     if rule.encoding == "binary" or rule.names is None:
         return label
-    return rule.names.get((label, value), label)
+    return rule.names.get((found.label or "", value), label)
 
 
 def _from_shapes(found: Found, resolution_wh: tuple[int, int]) -> Marks:
@@ -255,7 +276,7 @@ def _clipped(box: np.ndarray, resolution_wh: tuple[int, int]) -> Box:
     if (box < -slack).any() or (box > limit + slack).any():
         xyxy = ", ".join(f"{v:g}" for v in box)
         raise ImageError(f"the box ({xyxy}) leaves the image of {width} x {height} px", "bad_label")
-    low, high = np.floor(box[:2] + 1e-3), np.ceil(box[2:] - 1e-3)
+    low, high = np.floor(box[:2] + ROUNDING_PX), np.ceil(box[2:] - ROUNDING_PX)
     x1, y1 = (int(v) for v in np.clip(low, 0, limit[:2]))
     x2, y2 = (int(v) for v in np.clip(high, 0, limit[:2]))
     if x1 >= x2 or y1 >= y2:

@@ -223,20 +223,22 @@ def mask_rule(found: Sequence[Found], chosen: int | None, notes: list[str]) -> M
     notes.append(
         f"No mask has a value above {threshold}, so mask values are read as class numbers."
     )
-    return MaskRule(threshold, encoding, _index_names(with_masks, notes))
+    names = _index_names([f for f in with_masks if f.label != GOOD], notes)
+    return MaskRule(threshold, encoding, names)
 
 
 def _index_names(found: Sequence[Found], notes: list[str]) -> dict[tuple[str, int], str]:
-    """Class of each (folder's class, mask value).
+    """Class of each (folder's class, mask value); the folder's is '' where none names one.
 
-    A value alone in a mask is of that mask's folder. Where a mask has several, a value is of the
+    Without folders of classes each value is a class, `class_<value>`, if there are several. Else a
+    value alone in a mask is of that mask's folder. Where a mask has several, a value is of the
     mask's own folder if it also stands alone there, else of the folder where it most often stands
     alone, else it is a class of its own, `<folder>_<value>`.
     """
     alone: dict[int, Counter[str]] = defaultdict(Counter)
     together: set[tuple[str, int]] = set()
     for item in found:
-        label = item.label or "defect"
+        label = item.label or ""
         values: set[int] = set()
         for path in item.masks:
             try:
@@ -247,8 +249,16 @@ def _index_names(found: Sequence[Found], notes: list[str]) -> dict[tuple[str, in
             alone[values.pop()][label] += 1
         else:
             together |= {(label, value) for value in values}
+    own = sorted({v for v in alone if alone[v][""]} | {v for label, v in together if not label})
+    unnamed = {("", value): f"class_{value}" for value in own if len(own) > 1}
+    if unnamed:
+        notes.append(
+            f"No folder names a class, so each mask value is one: {', '.join(unnamed.values())}."
+        )
     names = {}
     for label, value in sorted(together):
+        if not label:
+            continue
         votes = alone[value]
         if label in votes:
             names[label, value] = label
@@ -258,7 +268,7 @@ def _index_names(found: Sequence[Found], notes: list[str]) -> dict[tuple[str, in
             names[label, value] = f"{label}_{value}"
     for (label, value), name in names.items():
         notes.append(f"In masks of {label!r} with several values, {value} is read as {name!r}.")
-    return names
+    return names | unnamed
 
 
 def _read_one(

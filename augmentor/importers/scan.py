@@ -43,6 +43,7 @@ FOREIGN_SUFFIXES = frozenset(
     {
         *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".j2k", ".pgm", ".ppm", ".pnm", ".tga"),
         *(".exr", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2"),
+        *(".jfif", ".jpe", ".pbm"),
     }
 )
 """Of photographs that are not read."""
@@ -118,6 +119,7 @@ class Tree:
         misnamed: those of them that are images.
         dangling: links to files that are not there.
         images: those of them with an image's suffix.
+        locked: folders that can't be listed.
         hidden: images, and folders with images somewhere in them, whose names begin with a dot;
             they are not read.
         projects: folders in it that are projects of ours; they are not looked into, since their
@@ -137,9 +139,10 @@ class Tree:
         self.classes_before: dict[str, str] = {}
         self.projects: list[Path] = []
         self.hidden: list[Path] = []
-        walk = _walk(self.root, self.projects, self.hidden, data_dir)
+        self.locked: list[Path] = []
+        walk = _walk(self, data_dir)
         found = sorted(walk, key=lambda path: path.as_posix())
-        self.dangling = [path for path in found if not path.exists()]
+        self.dangling = [path for path in found if not _is_there(path)]
         gone = set(self.dangling)
         found = [path for path in found if path not in gone]
         self.files = [path for path in found if printable(path) == str(path)]
@@ -170,16 +173,23 @@ class Tree:
         return [p for p in self.files if p.suffix.lower() not in IMAGE_SUFFIXES and p not in read]
 
 
-def _walk(
-    root: Path, projects: list[Path], hidden: list[Path], data_dir: Path | None
-) -> Iterable[Path]:
-    """Visible files under `root`; linked folders are followed, each once. Projects below it are
-    noted in `projects` and left out, hidden images in `hidden`, as is `data_dir`."""
+def _walk(tree: Tree, data_dir: Path | None) -> Iterable[Path]:
+    """Visible files under the root; linked folders are followed, each folder once. Projects below
+    it, hidden images and folders that can't be listed are noted in the tree and left out, as is
+    `data_dir`."""
+
+    def note(fault: OSError) -> None:
+        tree.locked.append(Path(fault.filename or tree.root))
+
+    hidden = tree.hidden
     seen = {os.path.realpath(data_dir)} if data_dir else set()
-    for folder, names, files in os.walk(root, followlinks=True):
+    for folder, names, files in os.walk(tree.root, onerror=note, followlinks=True):
+        # a folder before a link to it, whichever the disk lists first
+        links = {name for name in names if Path(folder, name).is_symlink()}
+        names.sort(key=lambda name: (name in links, name))
         real = os.path.realpath(folder)
-        if PROJECT_FILE in files and Path(folder) != root:
-            projects.append(Path(folder))
+        if PROJECT_FILE in files and Path(folder) != tree.root:
+            tree.projects.append(Path(folder))
             names[:] = []
             continue
         if real in seen:
@@ -215,11 +225,26 @@ def unusable(tree: Tree) -> list[Bad]:
     photographs in a format that is not read."""
     unnamed = "its name, or a folder's, is no UTF-8; rename it"
     foreign = "photographs of this format are not read; save it as PNG or JPEG"
+    closed = "the folder can't be listed; see who may read it, or take it out"
     return [
+        *(Bad(path, "unreadable", closed) for path in sorted(tree.locked)),
         *(Bad(path, "bad_name", unnamed) for path in tree.misnamed),
-        *(Bad(path, "unreadable", "it is a link to a file that is gone") for path in tree.dangling),
+        *(Bad(path, "unreadable", _gone(path)) for path in tree.dangling),
         *(Bad(path, "unreadable", foreign) for path in tree.with_suffix(*FOREIGN_SUFFIXES)),
     ]
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # in a folder that may be listed and not entered
+        return False
+
+
+def _gone(path: Path) -> str:
+    if path.is_symlink():
+        return "it is a link to a file that is gone"
+    return "it can't be looked at; see who may read its folder"
 
 
 def without_good(scan: Scan) -> Scan:
@@ -247,6 +272,57 @@ def without_good(scan: Scan) -> Scan:
         warnings=[*scan.warnings, *warnings],
         classes=classes,
     )
+
+
+def boxes_for_rectangles(scan: Scan) -> Scan:
+    """The scan with boxes in the place of outlines, where every outline is a rectangle, upright or
+    turned: so tools write boxes, and they say nothing of a defect's shape. Said in a note."""
+    outlined = [s for item in scan.found for s in item.shapes or () if s.polygons or s.rle]
+    if not outlined or not all(map(_is_rectangle, outlined)):
+        return scan
+    found = [
+        replace(item, shapes=tuple(map(_as_box, item.shapes))) if item.shapes else item
+        for item in scan.found
+    ]
+    note = "Every outline has four corners of a rectangle, so they are read as boxes."
+    return replace(scan, found=found, notes=[*scan.notes, note])
+
+
+def _is_rectangle(shape: Shape) -> bool:
+    """One outline of four corners whose diagonals halve each other, which shares of two different
+    sides leave as it is."""
+    if len(shape.polygons) != 1:
+        return False
+    points = list(zip(shape.polygons[0][::2], shape.polygons[0][1::2], strict=False))
+    points = points[:-1] if len(points) == 5 and points[0] == points[-1] else points
+    if len(points) != 4:
+        return False
+    size = max(max(axis) - min(axis) for axis in zip(*points, strict=True))
+    a, b, c, d = points
+    return all(abs(a[k] + c[k] - b[k] - d[k]) <= 1e-3 * size for k in (0, 1))
+
+
+def _as_box(shape: Shape) -> Shape:
+    if not shape.polygons:
+        return shape
+    (points,) = shape.polygons
+    x, y = points[::2], points[1::2]
+    return replace(shape, box_xyxy=(min(x), min(y), max(x), max(y)), polygons=())
+
+
+def without_marks(tree: Tree, scan: Scan) -> list[str]:
+    """A warning of images that an annotation file calls clean, in folders named as a class of it:
+    tools for labelling list those that nobody has looked at yet in the same way."""
+    classes = {name.casefold() for name in scan.classes or ()}
+    bare = [item.image for item in scan.found if item.shapes == ()]
+    odd = [i for i in bare if (class_folder(tree.folders_of(i)) or "").casefold() in classes]
+    if not odd:
+        return []
+    return [
+        f"{len(odd)} images in folders of defect classes have no label, such as "
+        f"{tree.name(odd[0])}; they count as clean. If nobody has labelled them yet, label them, "
+        "or take them out."
+    ]
 
 
 def unlabelled(tree: Tree, image: Path) -> Found | Bad:

@@ -62,11 +62,17 @@ def similar_pairs(looks: Sequence[Look]) -> list[tuple[int, int]]:
 def group_similar(
     records: Sequence[DefectExample], pairs: Sequence[tuple[int, int]]
 ) -> list[DefectExample]:
-    """Records with `group` set to `similar:<least id>` where they resemble others, directly or
-    through a chain."""
-    if not pairs:
+    """Records with `group` set to `similar:<least id>` where they resemble others, or were of one
+    group already, directly or through a chain."""
+    last: dict[str, int] = {}
+    together = list(pairs)
+    for number, record in enumerate(records):
+        if record.group is not None:
+            together.append((last.get(record.group, number), number))
+            last[record.group] = number
+    if not together:
         return list(records)
-    ends = np.array(pairs)
+    ends = np.array(together)
     graph = sparse.coo_matrix((np.ones(len(ends)), ends.T), shape=(len(records),) * 2)
     count, label = csgraph.connected_components(graph, directed=False)
     sizes = np.bincount(label, minlength=count)
@@ -106,5 +112,6 @@ def report_similar(
     return entry, [
         f"{len(apart)} pairs of near-identical photographs stand on different sides of the split, "
         f"such as {names[0][0]} and {names[0][1]}; if they show the same part, a test would "
-        f"flatter: import again with --group-by {GROUP_BY_SIMILAR} or --group-by REGEX."
+        f"flatter: import into another project with --group-by {GROUP_BY_SIMILAR} or --group-by "
+        "REGEX: augment import SOURCE --name OTHER --project OTHER."
     ]

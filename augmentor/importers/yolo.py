@@ -29,8 +29,8 @@ def recognise(tree: Tree) -> str | None:
         return None
     if 2 * sum(isinstance(lines, str) for lines in sample) > len(sample):
         return None
-    _, origin = _class_names(tree)
-    where = f", and {origin} names the classes" if origin else ""
+    _, files = _class_names(tree)
+    where = f", and {', '.join(map(tree.name, files))} names the classes" if files else ""
     return f"{len(labels)} of {len(tree.images)} images have a text file of YOLO labels{where}"
 
 
@@ -38,14 +38,14 @@ def scan(tree: Tree) -> Scan:
     """Find images, their text files and the shapes in those."""
     out = Scan()
     labels = _label_files(tree)
-    names, origin = _class_names(tree)
+    names, files = _class_names(tree)
     parsed = {image: _parse(path) for image, path in labels.items()}
-    if not origin:
+    if not files:
         highest = max((k for p in parsed.values() if isinstance(p, list) for k, _ in p), default=-1)
         names = {k: f"class_{k}" for k in range(highest + 1)}
         out.notes.append("No data.yaml or classes.txt names the classes; they are numbered.")
     out.classes = tuple(names.values())
-    out.read = {*labels.values(), *(path for path in tree.files if tree.name(path) == origin)}
+    out.read = {*labels.values(), *files}
     for image in tree.images:
         lines = parsed.get(image)
         if lines is None:
@@ -144,27 +144,31 @@ def _parallel(image: Path) -> Path:
     return Path(*parts).with_suffix(".txt")
 
 
-def _class_names(tree: Tree) -> tuple[dict[int, str], str]:
-    """Class by number, and the file that says so; both empty without one.
+def _class_names(tree: Tree) -> tuple[dict[int, str], tuple[Path, ...]]:
+    """Class by number, in that order, and the files that say so; both empty without one.
 
     Raises:
         SourceError: a file that should say so can't be read, or says what can't be.
     """
     read = [(path, _names_of_yaml(tree, path)) for path in tree.with_suffix(".yaml", ".yml")]
     stated = [(path, names) for path, names in read if names]
-    for path, names in stated[1:]:
-        if names != stated[0][1]:
-            raise SourceError(
-                f"{tree.name(stated[0][0])} and {tree.name(path)} name the classes differently; "
-                "take the one that isn't meant out of the folder."
-            )
-    if stated:
-        return stated[0][1], tree.name(stated[0][0])
     for path in tree.files:
         if path.name.lower() in _NAME_FILES:
             lines = [line.strip() for line in _text(tree, path).rstrip().splitlines()]
-            return _checked(tree, path, dict(enumerate(lines))), tree.name(path)
-    return {}, ""
+            stated.append((path, _checked(tree, path, dict(enumerate(lines)))))
+    names: dict[int, str] = {}
+    said_by: dict[int, Path] = {}
+    for path, own in stated:
+        # tools write one a folder, as far as its own labels go: the longer one goes on
+        for number, name in own.items():
+            if names.setdefault(number, name) != name:
+                raise SourceError(
+                    f"{tree.name(said_by[number])} and {tree.name(path)} name the classes "
+                    f"differently: {number} is {names[number]!r} and {name!r}; take the one that "
+                    "isn't meant out of the folder, or import the folders one by one."
+                )
+            said_by.setdefault(number, path)
+    return dict(sorted(names.items())), tuple(path for path, _ in stated)
 
 
 def _names_of_yaml(tree: Tree, path: Path) -> dict[int, str] | None:

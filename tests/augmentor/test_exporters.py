@@ -690,3 +690,15 @@ def test_photographs_that_are_links_are_linked_themselves(tmp_path):
     link_image(tmp_path / "photo.png", tmp_path / "export.png")
     assert not (tmp_path / "export.png").is_symlink()
     assert (tmp_path / "export.png").samefile(tmp_path / "store" / "a1b2.png")
+
+
+def test_an_outline_of_a_great_many_dots_is_no_box() -> None:
+    """Two points would be read as a box's centre and size."""
+    mask = np.zeros((400, 400), bool)
+    for y in range(0, 400, 20):
+        for x in range(0, 400, 20):
+            mask[y : y + 5, x : x + 5] = True
+    outline = mask_to_polygon(mask)
+    assert len(outline) >= 4
+    assert outline.min(axis=0) == pytest.approx([0, 0], abs=0.1)
+    assert outline.max(axis=0) == pytest.approx([385, 385], abs=0.1)

@@ -261,7 +261,8 @@ def test_yolo_boxes_and_polygons(tmp_path: Path, parallel: bool) -> None:
         save(root / where / f"{k}.jpg", picture(k))
         lines = [
             f"1 {20 / W} {11 / H} {20 / W} {12 / H}",
-            f"0 {10 / W} {5 / H} {30 / W} {5 / H} {30 / W} {17 / H} {10 / W} {17 / H}",
+            f"0 {10 / W} {5 / H} {30 / W} {5 / H} {30 / W} {17 / H} {10 / W} {17 / H} "
+            f"{10 / W} {11 / H}",
         ]
         where = f"labels/{split}" if parallel else f"{split}/labels"
         write(root / where / f"{k}.txt", "\n".join(lines[:k]) + "\n")

@@ -1,5 +1,6 @@
 """Folders, masks and photographs as they come: other names, few masks, other depths, twins."""
 
+import os
 import shutil
 import unicodedata
 from pathlib import Path
@@ -466,3 +467,108 @@ def test_a_brighter_photograph_does_not_darken_those_that_were_imported(tmp_path
     again = run(tmp_path, on_bad="skip")
     after = {r.id: np.asarray(Image.open(r.image_path)).mean() for r in again.records}
     assert len(after) == 9 and {k: after[k] for k in before} == before
+
+
+def pairs_without_classes(root: Path, masks: list[np.ndarray]) -> None:
+    for k, mask in enumerate(masks):
+        save(root / f"images/{k}.png", photograph(k))
+        save(root / f"masks/{k}.png", mask)
+
+
+def test_a_faint_mask_makes_no_clean_image(tmp_path: Path) -> None:
+    """Where no folder says that an image is clean, greys below the threshold may be a class."""
+    white, grey, black = mask_of(BOX), mask_of(BOX, value=85), mask_of()
+    pairs_without_classes(tmp_path / "in", [white, white, grey, black])
+    (name, (kind, reason)) = next(iter(refused(tmp_path).items()))
+    assert (name, kind) == ("images/2.png", "mask_levels")
+    assert "its highest value is 85" in reason
+    chosen = run(tmp_path, mask_threshold=127)  # who says so means it
+    assert chosen.report["images"] == {"defect": 2, "good": 2}
+
+
+def test_mask_values_without_folders_are_classes(tmp_path: Path) -> None:
+    one, two, both = mask_of(BOX, value=1), mask_of(OTHER, value=2), mask_of(BOX, value=1)
+    both[20:36, 40:60] = 3
+    pairs_without_classes(tmp_path / "in", [one, two, both, mask_of()])
+    outcome = run(tmp_path)
+    assert outcome.classes == ("class_1", "class_2", "class_3")
+    assert outcome.report["images"] == {"class_1": 1, "class_2": 1, "class_3": 1, "good": 1}
+    assert "each mask value is one: class_1, class_2, class_3" in " ".join(outcome.report["notes"])
+
+
+def test_one_mask_value_without_folders_is_one_class(tmp_path: Path) -> None:
+    pairs_without_classes(tmp_path / "in", [mask_of(BOX, value=1), mask_of(OTHER, value=1)])
+    assert run(tmp_path).classes == ("defect",)
+
+
+def test_stray_values_under_a_clean_image_name_no_class(tmp_path: Path) -> None:
+    clean(tmp_path / "in")
+    save(tmp_path / "in/good/9.png", photograph(9))
+    save(tmp_path / "in/good/9_mask.png", mask_of(BOX, value=3))
+    both = mask_of(BOX, value=1)
+    both[20:36, 40:60] = 3
+    for k in range(3):
+        save(tmp_path / f"in/crack/{k}.png", photograph(k))
+        save(tmp_path / f"in/crack/{k}_mask.png", both if k else mask_of(OTHER, value=1))
+    assert set(refused(tmp_path)) == {"good/9.png"}
+    assert set(run(tmp_path, on_bad="skip").classes) == {"crack", "crack_3"}
+
+
+def test_a_mask_that_lies_there_twice_counts_once(tmp_path: Path) -> None:
+    pairs_without_classes(tmp_path / "in", [mask_of(BOX), mask_of(BOX, OTHER), mask_of()])
+    shutil.copytree(tmp_path / "in/masks", tmp_path / "in/labels_png")
+    records = run(tmp_path).records
+    assert sorted(len(record.instances) for record in records) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("group_by", [None, "similar", r"part(\d+)"])
+def test_copies_of_one_photograph_stay_together_however_images_are_grouped(
+    tmp_path: Path, group_by: str | None
+) -> None:
+    """Turned, they look like no other, and no regular expression need match their names."""
+    for k in range(20):
+        for copy in range(3):
+            name = f"IMG_{k:02}_jpg.rf.{k:016x}{copy:016x}.png"
+            save(tmp_path / f"in/{'hole' if k % 2 else 'good'}/{name}", photograph(10 * k + copy))
+    save(tmp_path / "in/good/part7_a.png", photograph(900))
+    save(tmp_path / "in/good/part7_b.png", photograph(901))
+    sides: dict[str, set[str | None]] = {}
+    for record in run(tmp_path, group_by=group_by).records:
+        sides.setdefault(record.source_path.name.split(".rf.")[0], set()).add(record.split)
+    together = [own for name, own in sides.items() if name.startswith("IMG")]
+    assert len(together) == 20 and all(len(own) == 1 for own in together)
+    assert {side for own in together for side in own} == {"train", "val", "test"}
+
+
+def test_a_folder_that_cannot_be_listed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clean(tmp_path / "in")
+    for k in range(3):
+        save(tmp_path / f"in/hole/{k}.png", photograph(k))
+        save(tmp_path / f"in/scratch/{k}.png", photograph(50 + k))
+    listed = os.scandir
+
+    def scandir(path: str) -> object:
+        if str(path).endswith("scratch"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert "can't be listed" in refused(tmp_path)["scratch"][1]
+
+
+def test_a_folder_is_read_and_not_the_link_to_it(tmp_path: Path) -> None:
+    clean(tmp_path / "in")
+    for k in range(3):
+        save(tmp_path / f"in/hole/{k}.png", photograph(k))
+    (tmp_path / "in/again").symlink_to(tmp_path / "in/hole")
+    assert run(tmp_path).classes == ("hole",)
+
+
+def test_a_photograph_saved_as_jfif_is_named(tmp_path: Path) -> None:
+    clean(tmp_path / "in")
+    for k in range(3):
+        save(tmp_path / f"in/hole/{k}.png", photograph(k))
+    shutil.copy(tmp_path / "in/hole/0.png", tmp_path / "in/hole/7.jfif")
+    assert "save it as PNG or JPEG" in refused(tmp_path)["hole/7.jfif"][1]

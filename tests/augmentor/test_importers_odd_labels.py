@@ -13,6 +13,8 @@ from pycocotools import mask as coco_mask
 from small_sources import H, W, photograph, refused, run, said, save
 
 from augmentor.errors import SourceError
+from augmentor.importers.instances import MaskRule, marks_of
+from augmentor.importers.scan import Found, Shape
 
 Document = dict[str, Any]
 
@@ -521,3 +523,82 @@ def test_a_class_of_which_the_name_begins_like_good_is_warned_of(tmp_path: Path)
     document["annotations"][0]["category_id"] = 2
     write_coco(tmp_path, document)
     assert "The class 'normal wear' is read as clean" in said(run(tmp_path))
+
+
+def test_text_files_that_name_the_classes_in_another_order_are_refused(tmp_path: Path) -> None:
+    """LabelImg writes one into each folder, in the order in which that folder met the classes."""
+    root = yolo(tmp_path)
+    (root / "data.yaml").unlink(missing_ok=True)
+    (root / "a").mkdir()
+    (root / "b").mkdir()
+    (root / "a/classes.txt").write_text("hole\n")
+    (root / "b/classes.txt").write_text("hole\nscratch\n")
+    assert run(tmp_path).classes == ("hole",)
+    (root / "b/classes.txt").write_text("scratch\nhole\n")
+    said = (
+        r"a/classes\.txt and b/classes\.txt name the classes differently: 0 is 'hole' and 'scratch'"
+    )
+    with pytest.raises(SourceError, match=said):
+        run(tmp_path)
+
+
+@pytest.mark.parametrize("side", [1920, 2448, 4096, 5472])
+def test_boxes_of_whole_pixels_survive_six_decimals(side: int) -> None:
+    rng = np.random.default_rng(side)
+    for _ in range(300):
+        x1, x2 = sorted(rng.choice(side, 2, replace=False).tolist())
+        centre, width = (round(v, 6) for v in ((x1 + x2) / 2 / side, (x2 - x1) / side))
+        ends = (centre - width / 2, centre + width / 2)
+        shape = Shape("hole", (ends[0], ends[0], ends[1], ends[1]))
+        found = Found(Path("a.png"), shapes=(shape,), normalised=True)
+        (part,) = marks_of(found, (side, side), MaskRule()).parts
+        assert part.box_xyxy == (x1, x1, x2, x2)
+
+
+def test_coco_classes_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    document = coco(tmp_path)
+    document["categories"] = [{"id": k, "name": f"c{k}"} for k in (10, 2, 11, 1)]
+    for k, annotation in enumerate(document["annotations"]):
+        annotation["category_id"] = (10, 2, 11, 1)[k]
+    write_coco(tmp_path, document)
+    assert run(tmp_path).classes == ("c1", "c2", "c10", "c11")
+
+
+def test_outlines_that_are_all_boxes_are_read_as_boxes(tmp_path: Path) -> None:
+    """As labelme2coco writes rectangles; as exact masks they would teach slabs of bare surface."""
+    document = coco(tmp_path)
+    for annotation in document["annotations"]:
+        annotation["segmentation"] = [[10, 5, 30, 5, 30, 17, 10, 17]]
+    write_coco(tmp_path, document)
+    outcome = run(tmp_path)
+    found = {i.mask_kind for r in outcome.records for i in r.instances}
+    assert found == {"approximate"}
+    assert "so they are read as boxes" in " ".join(outcome.report["notes"])
+    document["annotations"][0]["segmentation"] = [[10, 5, 30, 5, 34, 11, 30, 17, 10, 17]]
+    write_coco(tmp_path, document)
+    again = {i.mask_kind for r in run(tmp_path).records for i in r.instances}
+    assert again == {"exact"}, "where one has a shape, all were drawn"
+
+
+def test_turned_boxes_of_yolo_are_boxes(tmp_path: Path) -> None:
+    root = yolo(tmp_path)
+    for path in (root / "labels").rglob("*.txt"):
+        if path.read_text().strip():
+            path.write_text("0 0.3 0.2 0.5 0.3 0.4 0.6 0.2 0.5\n")
+    outcome = run(tmp_path)
+    (instance, *_) = [i for r in outcome.records for i in r.instances]
+    assert instance.mask_kind == "approximate"
+    assert instance.box_xyxy == (12, 8, 32, 24)
+
+
+def test_an_unlabelled_image_among_defects_is_spoken_of(tmp_path: Path) -> None:
+    """CVAT and Label Studio list what nobody has labelled yet as they list what is clean."""
+    document = coco(tmp_path)
+    write_coco(tmp_path, document)
+    assert "folders of defect classes" not in said(run(tmp_path))
+    save(tmp_path / "in/Hole/9.png", photograph(9))
+    document["images"].append({"id": 9, "file_name": "Hole/9.png", "width": W, "height": H})
+    write_coco(tmp_path, document)
+    assert "1 images in folders of defect classes have no label, such as Hole/9.png" in (
+        said(run(tmp_path))
+    )
