@@ -38,8 +38,17 @@ def rows(model: type[BaseModel], prefix: str = "") -> list[str]:
     return lines
 
 
+_BOUNDS = (
+    ("ge", "at least"),
+    ("gt", "above"),
+    ("le", "at most"),
+    ("lt", "below"),
+    ("multiple_of", "a multiple of"),
+)
+
+
 def _bound(part: object) -> str:
-    for sign, text in (("ge", "at least"), ("gt", "above"), ("le", "at most"), ("lt", "below")):
+    for sign, text in _BOUNDS:
         if hasattr(part, sign):
             return f"{text} {getattr(part, sign)}"
     return ""

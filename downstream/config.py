@@ -58,7 +58,8 @@ class ExperimentConfig(BaseModel):
     measure: Literal["val", "val+test"] = Field(
         "val+test",
         description="what detectors are measured on; with val the files of the test split are "
-        "not even opened, which is how `augment loop` makes its choices",
+        "not even opened, which is how `augment loop` makes its choices; in augment.yaml "
+        "it is refused",
     )
     seeds: tuple[int, ...] = Field(
         (0, 1, 2),

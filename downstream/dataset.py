@@ -277,8 +277,9 @@ def _check_sides(export: Export, held_out: tuple[Split, ...]) -> None:
         items = [item for item in export.all_items if item.split == split]
         if not any(item.class_name != GOOD for item in items):
             raise EmptySideError(
-                f"{export.folder}: {split} holds no image with a defect; import anew with another "
-                "--seed, or with larger shares for --val and --test."
+                f"{export.folder}: {split} holds no image with a defect; import into "
+                "another project with another --seed, or with larger shares for --val and --test: "
+                "augment import SOURCE --name OTHER --project OTHER --seed N"
             )
     for arm in export.arms:
         if not any(item.class_name != GOOD for item in export.items("train", arm)):

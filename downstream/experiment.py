@@ -152,7 +152,8 @@ def fit_to_export(config: ExperimentConfig, export: Export) -> tuple[ExperimentC
         if not tasks:
             raise SettingsError(
                 f"{export.folder} has image-level labels alone, so nothing can be detected; set "
-                "tasks to classification."
+                "`evaluate.tasks` to classification, or type --tasks classification (augment "
+                "evaluate), --task classification (augment loop)."
             )
     if export.task != "segment" and "localisation" in tasks:
         tasks.remove("localisation")

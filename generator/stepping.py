@@ -91,8 +91,8 @@ class Stepper:
             # the moments of what moves for the first time come into being here
             raise TrainingError(
                 f"Memory ran out in the optimiser at step {number + 1}, which keeps two numbers "
-                "more for each weight that moves; take a recipe that moves fewer (augment weights "
-                "list), or train on a machine with more memory."
+                "more for each weight that moves; take a recipe that moves fewer "
+                "(docs/recipes.md counts them), or train on a machine with more memory."
             ) from None
         self.scaler.update()
         return loss, norm

@@ -28,7 +28,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     help="A few real defects in; synthetic ones, and a measured answer whether they help, out.",
-    epilog="A project is a folder with augment.yaml; go into it and no command needs a flag. "
+    epilog="A project is a folder with augment.yaml; go into it and no command needs --project. "
     "Exit codes: 0 done, 1 bug (or a FAIL of doctor), 2 wrong arguments, 3 project or recipe, "
     "4 data, 5 weights, 6 leak between splits, 7 built but short of the ratio, 8 database, 9 disk, "
     "10 a training or sampling failed, 130 interrupted.",

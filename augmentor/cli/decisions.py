@@ -55,10 +55,12 @@ def add(
 ) -> None:
     """Decide about samples without the App; `undo` takes back the last decision about each."""
     with command(json, debug) as console:
+        from augmentor.workflows.built import build_again
         from augmentor.workflows.decisions import decide
 
-        decide(open_here(project, console), action, ids, reason=reason, class_name=class_name)
-        console.text(f"Noted: {action} {', '.join(ids)}. Next: augment build")
+        opened = open_here(project, console)
+        decide(opened, action, ids, reason=reason, class_name=class_name)
+        console.text(f"Noted: {action} {', '.join(ids)}. Next: {build_again(opened)}")
         console.result({"action": action, "samples": ids})
 
 
@@ -88,14 +90,16 @@ def import_(
 ) -> None:
     """Merge the decisions of a file into the log; the later decision about a sample wins."""
     with command(json, debug) as console:
+        from augmentor.workflows.built import build_again
         from augmentor.workflows.decisions import import_decisions
 
-        taken = import_decisions(open_here(project, console), file)
+        opened = open_here(project, console)
+        taken = import_decisions(opened, file)
         console.text(f"{taken.new} decisions are new, {taken.known} were known already")
         if taken.unknown:
             console.warn(
                 f"{taken.unknown} of the samples are in no pool here; what was decided about them "
                 "is kept, and counts as soon as they are made"
             )
-        console.text("Next: augment build")
+        console.text(f"Next: {build_again(opened)}")
         console.result({"new": taken.new, "known": taken.known, "unknown_samples": taken.unknown})

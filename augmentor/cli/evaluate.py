@@ -48,7 +48,8 @@ def evaluate(
         typer.Option(
             min=2,
             help="Repeat all of it, import to detectors, over this many splits of the images, each "
-            "with a seed of its own: the surest answer, and as many times the work.",
+            "with a seed of its own: the surest answer; as many builds, and trainings of one seed "
+            "each.",
         ),
     ] = None,
     to_fiftyone: Annotated[

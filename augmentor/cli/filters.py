@@ -79,9 +79,11 @@ def fit(
     """Refit the thresholds to decisions by hand, judged on decisions that were held out."""
     with command(json, debug) as console:
         from augmentor.thresholds import LEAST
+        from augmentor.workflows.built import build_again
         from augmentor.workflows.filters import fit_filters
 
-        fitted = fit_filters(open_here(project, console), console, apply=apply)
+        opened = open_here(project, console)
+        fitted = fit_filters(opened, console, apply=apply)
         counts = f"{fitted.rejected} rejected and {fitted.accepted} accepted by hand"
         if fitted.fit is None:
             console.text(
@@ -101,17 +103,17 @@ def fit(
         )
         for key, (old, new) in found.changes.items():
             console.text(f"filters.{key}: {old:g} -> {new:g}")
-        console.text(_conclusion(fitted.applied, found))
+        console.text(_conclusion(fitted.applied, found, build_again(opened)))
         console.result(fitted.as_json())
 
 
-def _conclusion(applied: bool, found: "Fit") -> str:
+def _conclusion(applied: bool, found: "Fit", again: str) -> str:
     low, high = found.interval
     gain = f"gain in balanced accuracy {found.gain:+.3f} [{low:+.3f}, {high:+.3f}], 90 %"
     if not found.changes:
         return "The thresholds of today fit best; nothing was changed."
     if applied:
-        return f"Written into augment.yaml ({gain}). Next: augment build"
+        return f"Written into augment.yaml ({gain}). Next: {again}"
     if not found.better:
         return (
             f"The fitted thresholds are not surely better on held-out decisions ({gain}), so "

@@ -15,7 +15,9 @@ def loop(
     runs: Annotated[int | None, typer.Option(min=1, help="Budget of trainings.")] = None,
     task: Annotated[
         str | None,
-        typer.Option(help="detection, classification or localisation. Default: augment.yaml's."),
+        typer.Option(
+            help="detection, classification or localisation. Default: augment.yaml's first."
+        ),
     ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Seeds for each training set.")] = None,
     steps: Annotated[

@@ -94,7 +94,8 @@ def launch_app(
         if not fo.dataset_exists(name):
             listed = ", ".join(fo.list_datasets()) or "none"
             raise DatabaseError(
-                f"FiftyOne has no dataset {name!r} (it has: {listed}); type `augment build` first."
+                f"FiftyOne has no dataset {name!r} (it has: {listed}); name one of them "
+                "with: augment review --dataset NAME"
             )
         dataset = fo.load_dataset(name)
         _hush()

@@ -346,7 +346,8 @@ def _obstacle(dataset: Any, project: Path | None) -> str:
     if "augmentor" not in dataset.info and len(dataset):
         return (
             f"FiftyOne has a dataset {dataset.name!r} already that `augment` did not make; choose "
-            "another name in augment.yaml, or rename the dataset in FiftyOne."
+            "another name: augment import SOURCE --name NAME, or `name` in augment.yaml; or rename "
+            "the dataset in FiftyOne."
         )
     owner = _owner(dataset)
     if project is None or owner is None or owner.resolve() == project.resolve():

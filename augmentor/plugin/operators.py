@@ -10,7 +10,7 @@ import fiftyone.operators.types as types
 from augmentor.decisions import Action
 from augmentor.errors import AugmentorError
 from augmentor.workflows import deciding, more
-from augmentor.workflows.build import as_built
+from augmentor.workflows.built import as_built
 from generator.errors import GeneratorError
 
 REASONS = (

@@ -45,7 +45,8 @@ from augmentor.workflows.arm_names import (
     ArmName,
     parse_arm,
 )
-from augmentor.workflows.build import as_built, built_lines, choose, lopsided, pool_samples
+from augmentor.workflows.build import choose, lopsided, pool_samples
+from augmentor.workflows.built import as_built, build_again, built_lines
 from augmentor.workflows.decisions import hand_decisions, logged_decisions
 from augmentor.workflows.generators import (
     Maker,
@@ -145,7 +146,7 @@ def write_arms_export(
             if held.record.class_name != sample.record.class_name:
                 raise ProjectError(
                     f"Sample {sample.record.id} was relabelled after the dataset was built; build "
-                    "it again: augment build"
+                    f"it again: {build_again(project)}"
                 )
     check_sources(samples.values(), records)
     return write_training_export(

@@ -9,14 +9,15 @@ from typing import Any
 from augmentor import fiftyone_io
 from augmentor.classical import NAME as CLASSICAL
 from augmentor.decisions import Standing
-from augmentor.errors import ProjectError, UsageError
+from augmentor.errors import UsageError
 from augmentor.exporters import write_training_export
 from augmentor.filters import HAND, count_decisions, count_rejections
 from augmentor.items import PoolSample
 from augmentor.mix_plan import MixPlan, lenders, plan_mix
 from augmentor.mixing import Mix, check_sources, mixed_records, select, uneven
-from augmentor.records_io import content_of, load_records, located
+from augmentor.records_io import load_records, located
 from augmentor.workflows.alone import alone
+from augmentor.workflows.built import MANIFEST, STAMP, content_key, manifest_hash
 from augmentor.workflows.costs import spent
 from augmentor.workflows.decisions import classes_as_made, hand_decisions
 from augmentor.workflows.generators import (
@@ -28,12 +29,9 @@ from augmentor.workflows.project import MixConfig, Project, ProjectConfig
 from augmentor.workflows.reporting import Reporter
 from downstream.files import read_json
 from generator.config import parse
-from generator.files import read_lines, sha256_of, sha256_of_file, write_json
+from generator.files import sha256_of, write_json
 from generator.quality.sheet import write_sheet
 from generator.records import DefectExample, SyntheticDefect
-
-STAMP = "build.json"
-MANIFEST = "manifest.jsonl"
 
 
 @dataclass(frozen=True)
@@ -66,52 +64,6 @@ def with_mix(
     )
     config: ProjectConfig = project.config.model_copy(update={"mix": mix})
     return Project(project.folder, config)
-
-
-def built_summary(project: Project) -> dict[str, Any]:
-    """What `build.json` says of the built dataset; {} where there is none."""
-    return dict(read_json(project.dataset / STAMP).get("summary") or {})
-
-
-def built_lines(project: Project, records: Sequence[DefectExample]) -> list[dict[str, Any]]:
-    """The lines of the built dataset's manifest.
-
-    Args:
-        project: whose.
-        records: all real images that the project has now.
-
-    Raises:
-        ProjectError: nothing is built, or of other images, labels or sides than those of now; or
-            the manifest is not the one that was written.
-    """
-    stamp = read_json(project.dataset / STAMP)
-    if not stamp:
-        raise ProjectError("There is no mixed dataset yet; build it: augment build --ratio 0.5")
-    path = project.dataset / MANIFEST
-    if stamp.get("manifest") != _hash(path):
-        raise ProjectError(
-            f"{path} is missing, damaged or of an earlier version; build it anew: augment build"
-        )
-    if stamp.get("records") != content_key(records):
-        raise ProjectError(
-            "The photographs, their labels or sides have changed since the mixed dataset was "
-            "built; build it anew, with the options of then: augment build"
-        )
-    return read_lines(path)
-
-
-def content_key(records: Sequence[DefectExample]) -> str:
-    """Hash of what the real images are, their labels and sides, wherever they lie."""
-    return sha256_of([content_of(record) for record in records])
-
-
-def as_built(project: Project) -> Project:
-    """The project with the mix that its dataset has, as options of `augment build` may have asked
-    for another than augment.yaml; that of augment.yaml where nothing is built."""
-    summary = built_summary(project)
-    kept = {name: summary[name] for name in MixConfig.model_fields if name in summary}
-    mix = project.config.mix.model_copy(update=kept)
-    return Project(project.folder, project.config.model_copy(update={"mix": mix}))
 
 
 def _shares(text: str) -> dict[str, float]:
@@ -226,7 +178,7 @@ def write_dataset(
         made_as = classes_as_made(project, relabelled)
         fiftyone_io.mirror(project.mixed_name, held, made_as=made_as)
     written = {"key": key, "records": content_key(records), "summary": summary}
-    write_json(stamp, {**written, "manifest": _hash(project.dataset / MANIFEST)})
+    write_json(stamp, {**written, "manifest": manifest_hash(project.dataset / MANIFEST)})
     return Built(project.dataset, {**summary, "unchanged": False})
 
 
@@ -255,12 +207,8 @@ def pool_samples(project: Project, samples: Sequence[SyntheticDefect]) -> list[P
 
 def _done(project: Project, key: str) -> bool:
     stamp = read_json(project.dataset / STAMP)
-    whole = stamp.get("manifest") == _hash(project.dataset / MANIFEST)
+    whole = stamp.get("manifest") == manifest_hash(project.dataset / MANIFEST)
     return bool(stamp) and stamp.get("key") == key and whole
-
-
-def _hash(path: Path) -> str | None:
-    return sha256_of_file(path) if path.is_file() else None
 
 
 def _write(

@@ -163,10 +163,13 @@ def _weights() -> Iterator[Check]:
         yield Check(
             "weights",
             "ok" if found else "warn",
-            f"{label} is on disk" if found else f"{label} is not on disk: trained from scratch",
+            f"{label} is on disk"
+            if found
+            else f"{label} is not on disk: trained from scratch, unless a project names a start",
             ""
             if found
-            else f"start from drawn defects instead: augment weights pretrain FOLDER --task {task}",
+            else "start from drawn defects instead: augment weights pretrain FOLDER --task "
+            f"{task}, then in the project: augment weights use FOLDER",
         )
 
 

@@ -18,7 +18,8 @@ from augmentor.workflows.arms import (
     without_pastes,
     write_arms_export,
 )
-from augmentor.workflows.build import built_summary, remarks
+from augmentor.workflows.build import remarks
+from augmentor.workflows.built import built_summary
 from augmentor.workflows.costs import read_costs, spent
 from augmentor.workflows.project import Project
 from augmentor.workflows.protocols import SETTINGS, protocol_notes, protocol_of
@@ -98,9 +99,10 @@ def evaluation_config(
     ratios: Sequence[float] = (),
     steps: int | None = None,
     protocol: str = FEW_SHOT,
+    command: str = "augment evaluate",
 ) -> ExperimentConfig:
     """What augment.yaml says of the evaluation, over a protocol's settings and under the options,
-    those of them that are not None.
+    those of them that are not None; `command` is whose options they are.
 
     Raises:
         ProjectError: a value does not fit; the sentence says which.
@@ -115,7 +117,7 @@ def evaluation_config(
         update |= {name: steps for name in ExperimentConfig.model_fields if name.endswith("_steps")}
     settings = {**base.model_dump(), **SETTINGS[protocol], **own, **update}
     settings = _in_project(settings, project.folder)
-    return parse(settings, ExperimentConfig, "augment evaluate", UsageError)
+    return parse(settings, ExperimentConfig, command, UsageError)
 
 
 def _in_project(settings: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from augmentor.exporters import Format, export_dataset, shows_one_class
 from augmentor.mixing import check_sources
 from augmentor.records_io import load_records
 from augmentor.workflows.alone import alone
-from augmentor.workflows.build import built_lines, pool_samples
+from augmentor.workflows.build import pool_samples
+from augmentor.workflows.built import built_lines
 from augmentor.workflows.generators import read_samples
 from augmentor.workflows.project import Project
 from augmentor.workflows.reporting import Reporter

@@ -18,6 +18,7 @@ from augmentor.mix_plan import lenders
 from augmentor.records_io import load_records
 from augmentor.splits import check_no_leak
 from augmentor.workflows.alone import alone
+from augmentor.workflows.built import build_again
 from augmentor.workflows.costs import Meter, spent
 from augmentor.workflows.project import Project
 from augmentor.workflows.recipes import open_recipe
@@ -416,7 +417,7 @@ def read_samples(project: Project, chosen: Iterable[tuple[str, str, str]]) -> li
     if missing:
         raise PoolError(
             f"{len(missing)} samples of the dataset are no longer in their pools, the first is "
-            f"{missing[0]}; build it again: augment build"
+            f"{missing[0]}; build it again: {build_again(project)}"
         )
     # a person may have given it another class than it was made as
     return [

@@ -131,8 +131,8 @@ def _refuse_another(folder: Path, name: str, source: SourceConfig, split: SplitC
     if not same or not _shares_images(folder / "data", config.source, source):
         raise ProjectError(
             f"{folder} is already a project made with other arguments, and what was trained there "
-            "rests on its split; import into another folder: augment import SOURCE --name NAME "
-            "--project FOLDER"
+            "rests on its split; import under another name into another folder: augment import "
+            "SOURCE --name OTHER --project OTHER"
         )
 
 

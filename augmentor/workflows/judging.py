@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
+from augmentor.classical import NAME as CLASSICAL
 from augmentor.errors import ProjectError
 from augmentor.items import PoolSample
-from augmentor.workflows.build import as_built
+from augmentor.workflows.built import as_built
 from augmentor.workflows.generators import is_current, open_maker
 from augmentor.workflows.project import Project
 from augmentor.workflows.reporting import Reporter
@@ -37,7 +38,12 @@ def judged_samples(
     """
     folders = {p.parent.name: p.parent for p in sorted(project.pool("").glob(f"*/{MANIFEST}"))}
     # albumentations' copies of real images are an arm of the evaluation, and no samples
-    folders.pop("classical", None)
+    folders.pop(CLASSICAL, None)
+    if generator == CLASSICAL:
+        raise ProjectError(
+            "classical copies whole real images, which are not judged; leave --generator out, or "
+            "name another."
+        )
     if generator is not None and generator not in folders:
         have = f"there are pools of {', '.join(folders)}" if folders else "there is no pool yet"
         raise ProjectError(

@@ -16,7 +16,7 @@ from typing import Any
 
 from augmentor import fiftyone_io
 from augmentor.allocator import keep_freed_memory
-from augmentor.errors import ProjectError
+from augmentor.errors import ProjectError, UsageError
 from augmentor.records_io import content_of, load_records
 from augmentor.workflows.alone import alone
 from augmentor.workflows.arms import COPY_PASTE, parse_arm, without_pastes, write_arms_export
@@ -168,7 +168,9 @@ def _settings(project: Project, asked: Asked) -> tuple[ExperimentConfig, tuple[s
     update: dict[str, Any] = {"tasks": (task,), "measure": "val"}
     update |= {"seeds": asked.seeds, "jobs": asked.jobs}
     # as the mix that is chosen is evaluated on test
-    config = evaluation_config(project, update, [START.arm], (), asked.steps, protocol)
+    config = evaluation_config(
+        project, update, [START.arm], (), asked.steps, protocol, "augment loop"
+    )
     own = list(dict.fromkeys([*project.shares, *without_pastes(project, [COPY_PASTE])]))
     together = ["+".join(own)] if len(own) > 1 else []
     generators = tuple(
@@ -177,7 +179,7 @@ def _settings(project: Project, asked: Asked) -> tuple[ExperimentConfig, tuple[s
     )
     faulty = [ratio for ratio in asked.ratios if not 0 < ratio < 1]
     if faulty or not asked.ratios:
-        raise ProjectError(
+        raise UsageError(
             f"A ratio of the sweep must lie between 0 and 1, got {faulty[0] if faulty else 'none'}:"
             " type for example augment loop --ratios 0.3,0.5,0.8"
         )
@@ -228,8 +230,9 @@ def _open(
         if before.key != key:
             raise ProjectError(
                 "The data or the settings are others than when this loop was begun, and earlier "
-                f"loops have looked at test {_times(before)}; begin anew, which will look at it "
-                "once more: augment loop --restart"
+                f"loops have looked at test {_times(before)}; type it with the options that it was "
+                "begun with, or begin anew, which will look at test once more: augment loop "
+                "--restart"
             )
         return Book(folder, before)
     tests = before.tests if before else ()
@@ -303,7 +306,7 @@ def _close(book: Book, budget: Budget, reporter: Reporter, classes: int) -> None
     if not learned:
         stopped = (
             f"Nothing was learned ({TITLES[metric]} on val stays near chance), so nothing can be "
-            "chosen: train longer, with augment loop --restart --steps N."
+            "chosen: train longer, by the same command with --restart --steps N."
         )
     elif stopped:
         stopped = f"{stopped} {blind_spots(rounds)}".strip()
@@ -371,6 +374,6 @@ def _run(
     if start.arm in trials.failed:
         raise RunError(
             f"{start.arm} could not be trained, so nothing can be compared with it: "
-            f"{trials.failed[start.arm]}; mend that and type: augment loop"
+            f"{trials.failed[start.arm]}; mend that and type the same command again."
         )
     return trials

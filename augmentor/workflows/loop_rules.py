@@ -88,7 +88,7 @@ def blind_spots(rounds: Sequence[Round]) -> str:
         return ""
     return (
         f"Nothing on val was found of {', '.join(blind)}, so the trainings may be too short to "
-        "tell mixes apart: augment loop --restart --steps N trains longer."
+        "tell mixes apart: the same command with --restart --steps N trains longer."
     )
 
 

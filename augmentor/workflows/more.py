@@ -10,7 +10,8 @@ from augmentor.decisions import now
 from augmentor.errors import AugmentorError, BusyError, DatabaseError
 from augmentor.items import PoolSample
 from augmentor.workflows import queue
-from augmentor.workflows.build import as_built, build_dataset, content_key, remarks, with_mix
+from augmentor.workflows.build import build_dataset, remarks, with_mix
+from augmentor.workflows.built import as_built, content_key
 from augmentor.workflows.deciding import project_of, reviewer
 from augmentor.workflows.decisions import logged_decisions
 from augmentor.workflows.embedding import embed_dataset

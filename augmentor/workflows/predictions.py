@@ -9,6 +9,7 @@ from augmentor import fiftyone_io
 from augmentor.errors import ProjectError
 from augmentor.fiftyone_io.predictions import Found, Gain, Guess, Predicted
 from augmentor.workflows.arms import MIXED, REAL
+from augmentor.workflows.built import build_again
 from augmentor.workflows.project import Project
 from augmentor.workflows.reporting import Reporter
 from downstream.report_file import read_report
@@ -46,20 +47,20 @@ def bring_predictions(
     everything = tuple(dict.fromkeys(arms or report["arms"]))
     if not fiftyone_io.dataset_exists(project.mixed_name):
         raise ProjectError(
-            f"FiftyOne has no dataset {project.mixed_name!r}; build it: augment build"
+            f"FiftyOne has no dataset {project.mixed_name!r}; build it: {build_again(project)}"
         )
     fiftyone_io.check_name(project.mixed_name, project.folder)
     found = {arm: _predicted(project.evaluation, report, arm, seed) for arm in everything}
     missing = [arm for arm, own in found.items() if own is None]
+    again = f"augment evaluate --arms {','.join(report['arms'])}"
     if missing and (arms or len(missing) == len(found)):
         raise ProjectError(
-            f"No training of the arm {missing[0]!r} with seed {seed} is finished; type: augment "
-            "evaluate"
+            f"No training of the arm {missing[0]!r} with seed {seed} is finished; type: {again}"
         )
     if missing:
         reporter.say(
             f"Left out, as no training with seed {seed} is finished: {', '.join(missing)} (type "
-            "`augment evaluate` for them)"
+            f"`{again}` for them)"
         )
     predicted = [own for own in found.values() if own is not None]
     arms = tuple(own.arm for own in predicted)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from augmentor.errors import ProjectError
+from augmentor.errors import ProjectError, UsageError
 from augmentor.protocols import ANOMALYDIFFUSION, FEW_SHOT, RULES
 from augmentor.workflows.project import Project
 
@@ -42,7 +42,7 @@ def protocol_of(project: Project, asked: str | None) -> str:
     if asked is None:
         return own
     if asked not in RULES:
-        raise ProjectError(
+        raise UsageError(
             f"There is no protocol {asked!r}; type --protocol {' or --protocol '.join(RULES)}."
         )
     if asked not in (own, FEW_SHOT):

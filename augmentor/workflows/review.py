@@ -6,6 +6,7 @@ from pathlib import Path
 from augmentor import fiftyone_io
 from augmentor.decisions import read_decisions, standing
 from augmentor.errors import DatabaseError, ProjectError
+from augmentor.workflows.built import build_again
 from augmentor.workflows.deciding import REVIEWER
 from augmentor.workflows.decisions import take_over_tags
 from augmentor.workflows.more import Worker
@@ -99,9 +100,9 @@ def open_review(
         DatabaseError: the dataset is another project's, the database is out of order, or no port is
             free.
     """
-    if not fiftyone_io.dataset_exists(name):
+    if project is not None and not fiftyone_io.dataset_exists(name):
         raise ProjectError(
-            f"FiftyOne has no dataset {name!r}; build it first: augment build --ratio 0.5"
+            f"FiftyOne has no dataset {name!r}; build it first: {build_again(project)}"
         )
     if project is not None:
         prepare(name, project, reporter)

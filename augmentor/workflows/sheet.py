@@ -7,7 +7,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Literal
 
-from augmentor.errors import ProjectError
+from augmentor.errors import ProjectError, UsageError
 from augmentor.filters import HAND, apply_decisions
 from augmentor.items import PoolSample
 from augmentor.mix_plan import lenders
@@ -83,7 +83,7 @@ def write_contact_sheet(
     """
     side = SIDES.get(to.suffix.lower())
     if side is None:
-        raise ProjectError(
+        raise UsageError(
             f"A sheet is a .png or a .html file, not {to.name!r}; for example: augment sheet --to "
             "sheet.html"
         )

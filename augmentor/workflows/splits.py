@@ -12,7 +12,8 @@ from typing import Any
 from augmentor.errors import ProjectError, SplitError
 from augmentor.protocols import FEW_SHOT
 from augmentor.workflows.alone import alone
-from augmentor.workflows.build import as_built, build_dataset
+from augmentor.workflows.build import build_dataset
+from augmentor.workflows.built import as_built
 from augmentor.workflows.evaluate import Evaluated, evaluate_project, evaluation_config
 from augmentor.workflows.importing import import_project
 from augmentor.workflows.project import Project, save_project

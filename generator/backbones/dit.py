@@ -71,7 +71,8 @@ class DiTBackbone(LatentBackbone):
             raise WeightsError(
                 f"{self.folder} is no DiT that this backbone can use (it takes "
                 f"{config.in_channels} channels in patches of {config.patch_size} and "
-                f"{config.num_embeds_ada_norm} labels); name other weights with: --weights FOLDER"
+                f"{config.num_embeds_ada_norm} labels); name other weights: augment train RECIPE "
+                "--weights FOLDER"
             )
         self._label_tables = _take_labels(self.transformer)
 

@@ -19,7 +19,7 @@ from generator.weights.layout import damage, files_of
 _PATIENCE_S = 20
 _BY_HAND = (
     "or bring them by hand: fetch them on a machine that has a network, with --to FOLDER, copy "
-    "that folder here, and name it with: --weights FOLDER"
+    "that folder here, and name it: augment train RECIPE --weights FOLDER"
 )
 
 
@@ -84,7 +84,7 @@ def _choose(name: str, parts: Sequence[str]) -> list[str]:
     if missing := sorted(set(wanted) - there):
         raise WeightsError(
             f"{name} on the hub has no {', '.join(missing)}; name a folder that has it with: "
-            "--weights FOLDER"
+            "augment train RECIPE --weights FOLDER"
         )
     return wanted
 

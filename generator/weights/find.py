@@ -33,7 +33,7 @@ def find_weights(name: str, parts: Sequence[str], *, recipe: str = "RECIPE") -> 
     folder = local_folder(name)
     ways = (
         f"bring them where there is a network with: augment weights fetch {recipe}, or name a "
-        "folder that holds them with: --weights FOLDER"
+        "folder that holds them: augment train RECIPE --weights FOLDER"
     )
     if folder is None and is_hub_id(name):
         raise WeightsError(f"The weights {name} are not on disk{_what(name, parts)}; {ways}")

@@ -236,7 +236,9 @@ def test_a_database_is_named_without_its_password(given, shown):
 
 def test_an_unknown_dataset_is_answered_with_those_that_exist(fo, records):
     register_real("tiles", records, CLASSES)
-    with pytest.raises(DatabaseError, match=r"no dataset 'tyles' \(it has: .*tiles.*augment build"):
+    with pytest.raises(
+        DatabaseError, match=r"no dataset 'tyles' \(it has: .*tiles.*augment review --dataset"
+    ):
         launch_app("tyles")
 
 

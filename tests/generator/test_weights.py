@@ -106,7 +106,7 @@ def test_missing_weights_are_one_sentence_with_two_ways(no_network):
     assert str(caught.value) == (
         f"The weights {NAME} are not on disk (about 3.8 GB, CreativeML OpenRAIL-M); bring them "
         "where there is a network with: augment weights fetch sd15-class-lora, or name a folder "
-        "that holds them with: --weights FOLDER"
+        "that holds them: augment train RECIPE --weights FOLDER"
     )
 
 
@@ -417,7 +417,9 @@ def test_without_a_network_fetch_says_how_to_bring_the_folder(tmp_path):
     done = fetched(NAME, PARTS, None, "http://127.0.0.1:9", tmp_path / "home")
     assert "WeightsError: The hub can't be reached" in done.stderr
     assert "augment weights fetch r" in done.stderr
-    assert "copy that folder here, and name it with: --weights FOLDER" in done.stderr
+    assert (
+        "copy that folder here, and name it: augment train RECIPE --weights FOLDER" in done.stderr
+    )
 
 
 def test_every_known_name_says_size_and_licence():

@@ -13,7 +13,8 @@ from augmentor.errors import DatabaseError, ProjectError, SourceError
 from augmentor.fiftyone_io import connect, is_dataset_of, register_mix
 from augmentor.records_io import load_records
 from augmentor.workflows import demo, loop
-from augmentor.workflows.build import build_dataset, built_summary
+from augmentor.workflows.build import build_dataset
+from augmentor.workflows.built import built_summary
 from augmentor.workflows.importing import Imported, import_project
 from augmentor.workflows.project import SourceConfig, SplitConfig, open_project
 from augmentor.workflows.reporting import Silent

@@ -116,7 +116,7 @@ def test_classes_of_which_nothing_is_found_are_named_with_what_to_do():
     blind = looked(1, line("pit", 0.5), line("crack", 0), line("fray", 0), line("stain", 0, 0))
     said = blind_spots([round_of(0), blind])
     assert said.startswith("Nothing on val was found of crack, fray, so")
-    assert said.endswith("augment loop --restart --steps N trains longer.")
+    assert said.endswith("the same command with --restart --steps N trains longer.")
     seeing = looked(2, line("pit", 0.5), line("crack", 0.5))
     assert not blind_spots([round_of(0), blind, seeing])  # the last look counts
     assert blind_spots([round_of(0), looked(1, line("crack", 0))]).startswith(

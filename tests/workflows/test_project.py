@@ -8,7 +8,8 @@ import pytest
 
 from augmentor.errors import ProjectError
 from augmentor.workflows.alone import working_on
-from augmentor.workflows.build import as_built, with_mix
+from augmentor.workflows.build import with_mix
+from augmentor.workflows.built import as_built, build_again
 from augmentor.workflows.project import (
     Project,
     ProjectConfig,
@@ -70,6 +71,29 @@ def test_what_options_of_build_asked_for_is_known_of_the_dataset(tmp_path):
     assert found.config.mix.attempts == CONFIG.mix.attempts
     again = with_mix(found, ratio=0.3)
     assert (again.shares, again.config.mix.ratio) == ({"copy-paste": 1.0}, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, ""),
+        ({"ratio": 0.8}, " --ratio 0.8"),
+        ({"generators": "copy-paste"}, " --generator copy-paste"),
+        (
+            {"generators": "compact=3,copy-paste=1", "balance": "natural", "seed": 4},
+            " --generator compact=0.75,copy-paste=0.25 --balance natural --seed 4",
+        ),
+    ],
+)
+def test_what_builds_a_dataset_anew_names_the_options_that_it_had(tmp_path, options, words):
+    """A build without them is one at augment.yaml's ratio, of augment.yaml's generators."""
+    project = Project(tmp_path, CONFIG)
+    mix = with_mix(project, **options)
+    kept = {"ratio", "balance", "seed"}
+    summary = mix.config.mix.model_dump(include=kept) | {"generators": mix.shares}
+    project.dataset.mkdir(parents=True)
+    (project.dataset / "build.json").write_text(json.dumps({"key": "k", "summary": summary}))
+    assert build_again(project) == f"augment build{words}"
 
 
 @pytest.mark.parametrize(
