@@ -8,7 +8,7 @@ import yaml
 from helpers import augment
 
 from augmentor import fiftyone_io
-from augmentor.cli.errors import EXIT_PROJECT
+from augmentor.cli.errors import EXIT_PROJECT, EXIT_USAGE
 from augmentor.fiftyone_io import connect
 from augmentor.workflows.evaluate import evaluation_config
 from augmentor.workflows.project import open_project
@@ -219,7 +219,7 @@ def test_a_result_goes_by_the_protocol_of_its_split(evaluated):
     assert "were split by the protocol few-shot" in output
     assert "augment import SOURCE --name NAME --protocol anomalydiffusion" in output
     code, output = augment("evaluate", "--protocol", "half", "--project", evaluated)
-    assert code == EXIT_PROJECT and "--protocol few-shot or --protocol anomalydiffusion" in output
+    assert code == EXIT_USAGE and "--protocol few-shot or --protocol anomalydiffusion" in output
 
 
 def test_the_dataset_has_to_be_there(evaluated):

@@ -9,7 +9,7 @@ import yaml
 from helpers import augment
 from PIL import Image
 
-from augmentor.cli.errors import EXIT_PROJECT
+from augmentor.cli.errors import EXIT_PROJECT, EXIT_USAGE
 from augmentor.decisions import Decision, append_decisions, now
 from augmentor.workflows import scoring
 from augmentor.workflows.generators import training_examples
@@ -221,13 +221,14 @@ def test_a_sheet_replaces_sheets_alone(fresh, tmp_path, suffix):
 
 
 def test_a_sheet_that_cannot_be_made_says_why(imported, fresh, tmp_path):
-    for arguments, sentence in (
-        (("--to", tmp_path / "s.pdf"), "A sheet is a .png or a .html file"),
-        (("--class", "dent"), "There is no class 'dent'"),
-        (("--generator", "compact"), "There is no pool of 'compact'"),
+    for arguments, ends, sentence in (
+        (("--to", tmp_path / "s.pdf"), EXIT_USAGE, "A sheet is a .png or a .html file"),
+        (("--class", "dent"), EXIT_PROJECT, "There is no class 'dent'"),
+        (("--generator", "compact"), EXIT_PROJECT, "There is no pool of 'compact'"),
+        (("--generator", "classical"), EXIT_PROJECT, "which are not judged"),
     ):
         code, output = augment("sheet", *arguments, "--project", fresh)
-        assert code == EXIT_PROJECT
+        assert code == ends
         assert sentence in output
     code, output = augment("filters", "report", "--project", imported)
     assert code == EXIT_PROJECT
