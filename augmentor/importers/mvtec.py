@@ -114,5 +114,5 @@ def _objects(tree: Tree) -> list[Path]:
     """The root, or else the folders in it, that are such a tree."""
     if _is_mvtec(tree.root) or _is_spectrum(tree.root):
         return [tree.root]
-    below = sorted(p for p in tree.root.iterdir() if p.is_dir())
+    below = sorted({tree.root / own[0] for p in tree.files if (own := tree.folders_of(p))})
     return [p for p in below if _is_mvtec(p) or _is_spectrum(p)]

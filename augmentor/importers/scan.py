@@ -7,7 +7,7 @@ bad with its reason, or counted among the others.
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Set
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -142,7 +142,7 @@ class Tree:
         self.locked: list[Path] = []
         walk = _walk(self, data_dir)
         found = sorted(walk, key=lambda path: path.as_posix())
-        self.dangling = [path for path in found if not _is_there(path)]
+        self.dangling = [path for path in found if not _holds(path.exists)]
         gone = set(self.dangling)
         found = [path for path in found if path not in gone]
         self.files = [path for path in found if printable(path) == str(path)]
@@ -185,7 +185,7 @@ def _walk(tree: Tree, data_dir: Path | None) -> Iterable[Path]:
     seen = {os.path.realpath(data_dir)} if data_dir else set()
     for folder, names, files in os.walk(tree.root, onerror=note, followlinks=True):
         # a folder before a link to it, whichever the disk lists first
-        links = {name for name in names if Path(folder, name).is_symlink()}
+        links = {name for name in names if _holds(Path(folder, name).is_symlink)}
         names.sort(key=lambda name: (name in links, name))
         real = os.path.realpath(folder)
         if PROJECT_FILE in files and Path(folder) != tree.root:
@@ -234,15 +234,16 @@ def unusable(tree: Tree) -> list[Bad]:
     ]
 
 
-def _is_there(path: Path) -> bool:
+def _holds(question: Callable[[], bool]) -> bool:
+    """What is asked of a path; False in a folder that may be listed and not entered."""
     try:
-        return path.exists()
-    except OSError:  # in a folder that may be listed and not entered
+        return question()
+    except OSError:
         return False
 
 
 def _gone(path: Path) -> str:
-    if path.is_symlink():
+    if _holds(path.is_symlink):
         return "it is a link to a file that is gone"
     return "it can't be looked at; see who may read its folder"
 

@@ -558,6 +558,25 @@ def test_a_folder_that_cannot_be_listed_is_named(
     assert "can't be listed" in refused(tmp_path)["scratch"][1]
 
 
+def test_what_lies_in_a_folder_that_cannot_be_entered_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It can be listed, so its files have names, and nothing can be asked about them."""
+    clean(tmp_path / "in")
+    for k in range(3):
+        save(tmp_path / f"in/hole/{k}.png", photograph(k))
+    save(tmp_path / "in/scratch/deep/9.png", photograph(50))
+    stat = Path.stat
+
+    def denied(self: Path, **kwargs: bool) -> os.stat_result:
+        if "scratch" in self.parent.parts:
+            raise PermissionError(13, "Permission denied", str(self))
+        return stat(self, **kwargs)
+
+    monkeypatch.setattr(Path, "stat", denied)
+    assert "can't be looked at" in refused(tmp_path)["scratch/deep/9.png"][1]
+
+
 def test_a_folder_is_read_and_not_the_link_to_it(tmp_path: Path) -> None:
     clean(tmp_path / "in")
     for k in range(3):
