@@ -200,6 +200,11 @@ def _task_sentences(
     return sentences
 
 
+def beyond_chance(chance: float, share: float) -> float:
+    """A score, 0 to 1, that is above chance by a share of what is left to 1."""
+    return chance + share * (1 - chance)
+
+
 def learned(report: Mapping[str, Any], task: str) -> bool:
     """Whether any arm is better than a detector that knows nothing: `LEARNED_MAP50` at least, a
     balanced accuracy above chance (of the classes that are on test) by a tenth of what is left, or
@@ -209,10 +214,10 @@ def learned(report: Mapping[str, Any], task: str) -> bool:
         return any(arm["metrics"]["map50"]["mean"] >= LEARNED_MAP50 for arm in arms)
     if task == "localisation":
         chance = max(arm["defect_share"] for arm in arms)
-        floor = chance + LEARNED_PIXEL_AP * (1 - chance)
+        floor = beyond_chance(chance, LEARNED_PIXEL_AP)
         return any(arm["metrics"]["pixel_ap"]["mean"] >= floor for arm in arms)
     chance = 1 / max(sum(any(row) for row in arm["confusion_matrix"]) for arm in arms)
-    floor = chance + LEARNED_SHARE * (1 - chance)
+    floor = beyond_chance(chance, LEARNED_SHARE)
     return any(arm["metrics"]["balanced_accuracy"]["mean"] >= floor for arm in arms)
 
 

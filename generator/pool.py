@@ -76,8 +76,6 @@ def write_pool_manifest(pool: Path, records: Iterable[SyntheticDefect]) -> None:
 
 def _cut_unfinished_line(manifest: Path) -> None:
     """Cut what a killed run left after the last line's end."""
-    if not manifest.exists():
-        return
     with manifest.open("rb+") as stream:
         content = stream.read()
         whole = content.rfind(b"\n") + 1

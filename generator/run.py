@@ -69,8 +69,8 @@ class Run:
     step: int
     notes: tuple[str, ...]
     examples: Sequence[DefectExample]
+    tell: Callable[[str], None]
     validation: Validation | None = None
-    tell: Callable[[str], None] = lambda said: None
 
     @classmethod
     def open(
@@ -131,7 +131,7 @@ class Run:
         run = cls(
             *(recipe, folder, key, seed, data, parts, average),
             *(calendar, stepper, feed, team, 0 if state is None else state.step, notes, examples),
-            tell=tell,
+            tell,
         )
         team.wait()
         if team.leads:

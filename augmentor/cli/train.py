@@ -28,9 +28,8 @@ def train(
 ) -> None:
     """Fine-tune a generator on the train split; killed and repeated, it continues.
 
-    The recipe becomes the project's, so that `augment build` uses it unless
-    `mix.generators` names others. With `accelerate launch -m
-    augmentor train` it runs on several processes.
+    The recipe becomes the project's, so that `augment build` uses it unless `mix.generators` names
+    others. With `accelerate launch -m augmentor train` it runs on several processes.
     """
     with command(json, debug) as console:
         from augmentor.workflows.generators import train_recipe

@@ -18,9 +18,9 @@ from scipy import ndimage
 from augmentor.errors import ImageError
 from augmentor.importers.mask_files import (
     ASPECT_TOLERANCE,
-    LEAST_JPEG_GREY,
     THRESHOLD,
     MaskEncoding,
+    least_grey,
     mask_levels,
     read_mask,
 )
@@ -174,11 +174,7 @@ def _from_masks(found: Found, resolution_wh: tuple[int, int], rule: MaskRule) ->
 
 def _marks_faintly(found: Found) -> bool:
     """Whether a mask that marks nothing is not black: no folder says that its image is clean."""
-    return any(
-        level >= (LEAST_JPEG_GREY if path.suffix.lower() in (".jpg", ".jpeg") else 1)
-        for path in found.masks
-        for level in mask_levels(path)
-    )
+    return any(level >= least_grey(path) for path in found.masks for level in mask_levels(path))
 
 
 def _nothing_marked(found: Found, rule: MaskRule) -> str:

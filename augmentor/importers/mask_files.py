@@ -87,6 +87,11 @@ def read_mask(
     return cv2.resize(values, (want_w, want_h), interpolation=cv2.INTER_NEAREST)
 
 
+def least_grey(path: Path) -> int:
+    """The least value of a mask that is no noise of its file format."""
+    return LEAST_JPEG_GREY if path.suffix.lower() in (".jpg", ".jpeg") else 1
+
+
 def _refuse_greys(path: Path, values: np.ndarray, threshold: int) -> None:
     """Refuse a mask, (H, W) uint8, that marks areas by several greys of which some would be taken
     for background. Soft edges are none: no 3 x 3 px of them are alike."""
@@ -95,8 +100,8 @@ def _refuse_greys(path: Path, values: np.ndarray, threshold: int) -> None:
         return
     square = np.ones((3, 3), np.uint8)
     inside = low & (cv2.erode(values, square) == cv2.dilate(values, square))
-    if path.suffix.lower() in (".jpg", ".jpeg"):
-        inside &= values >= LEAST_JPEG_GREY
+    inside &= values >= least_grey(path)
+    if least_grey(path) > 1:
         few = bool(4 * np.count_nonzero(inside) < np.count_nonzero(low))
     else:
         few = bool(len(np.unique(values)) > MOST_CLASSES)  # of a map of probabilities

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from augmentor.mix_plan import proportional
 from augmentor.workflows.loop_state import Round, TrialLine
-from downstream.verdict import LEARNED_MAP50, LEARNED_PIXEL_AP, LEARNED_SHARE
+from downstream.verdict import LEARNED_MAP50, LEARNED_PIXEL_AP, LEARNED_SHARE, beyond_chance
 
 MARGIN = 0.01
 """After the sweep, a change whose interval holds zero is adopted only from this gain on val on."""
@@ -62,7 +62,7 @@ def is_learned(past: Round, metric: str, classes: int) -> bool:
     known = [value for value in values if value is not None]
     floors = {
         "map50": LEARNED_MAP50,
-        "macro_f1": (1 + LEARNED_SHARE * (classes - 1)) / classes,
+        "macro_f1": beyond_chance(1 / classes, LEARNED_SHARE),
         "pixel_ap": LEARNED_PIXEL_AP,
     }
     return not known or max(known) >= floors[metric]

@@ -39,15 +39,15 @@ def defects_by_class(names: np.ndarray) -> list[np.ndarray]:
     return [np.flatnonzero(names == name) for name in sorted({*names.tolist()} - {GOOD})]
 
 
-def share_of_clean(names: np.ndarray, real: np.ndarray | None = None) -> float:
+def share_of_clean(names: np.ndarray, real: np.ndarray) -> float:
     """The share of clean images among the real ones, 0 to 1: what is mixed in beside a real defect
     takes no clean image's place. Where no real image has a defect, among all.
 
     Args:
         names: (N,) the images' classes.
-        real: (N,) bool; None where all are.
+        real: (N,) bool.
     """
-    held = names if real is None else names[real]
+    held = names[real]
     if not (held != GOOD).any():
         held = names
     return float((held == GOOD).mean())

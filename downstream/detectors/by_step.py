@@ -85,7 +85,7 @@ class StepSampler(Sampler[int]):
         self.mixed, self.drawn = mixed, 0
         self.by_class = defects_by_class(own)
         self.clean = np.flatnonzero(own == GOOD)
-        natural = share_of_clean(own, real)
+        natural = share_of_clean(own, self.real)
         self.clean_share = natural if natural == 1 else min(natural, most_clean)
         self.portion = portion
         self.rng = np.random.default_rng(seed)
